@@ -1,0 +1,163 @@
+"""Inputs and targets: checked, and described to the kernels by address, element type and stride.
+
+Arrays that the kernels can read where they lie are not copied: float32, float64 and uint8 in native byte order whose
+rows are contiguous, at any distance from one another. Everything else that is real and numeric is converted once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK_BYTES = 1 << 22  # inputs are searched for NaN in blocks of this size
+
+
+@dataclass
+class Source:
+    """An array as the kernels see it; `array` keeps the memory alive."""
+
+    array: NDArray[Any]
+    kind: int
+    stride: int
+
+    @property
+    def address(self) -> int:
+        return int(self.array.ctypes.data)
+
+    @property
+    def rows(self) -> int:
+        return int(self.array.shape[0])
+
+    def split(self, rows: int) -> tuple[Source, Source]:
+        """Return the first `rows` rows and the rest, as views."""
+        return Source(self.array[:rows], self.kind, self.stride), Source(self.array[rows:], self.kind, self.stride)
+
+
+def _kinds() -> dict[np.dtype[Any], int]:
+    from .kernels.batches import FLOAT32, FLOAT64, UINT8
+
+    return {np.dtype(np.float32): FLOAT32, np.dtype(np.float64): FLOAT64, np.dtype(np.uint8): UINT8}
+
+
+def _as_numeric(name: str, values: Any, allowed: str) -> NDArray[Any]:
+    """Return `values` as an array of real numbers, or raise TypeError."""
+    try:
+        array = np.asarray(values)
+    except ValueError as problem:  # rows of different lengths
+        raise ValueError(f"{name} must be {allowed}: {problem}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be {allowed}, got dtype {array.dtype}")
+    return array
+
+
+def _describe(array: NDArray[Any], dtype: np.dtype[Any]) -> Source:
+    """Describe a 2-d array; convert it to `dtype` if the kernels cannot read it where it lies."""
+    kinds = _kinds()
+    in_place = (
+        array.dtype in kinds
+        and array.dtype.isnative
+        and array.flags.aligned
+        and (array.shape[1] == 1 or array.strides[1] == array.itemsize)
+        and array.strides[0] % array.itemsize == 0
+    )
+    if not in_place:
+        with np.errstate(over="ignore"):  # what overflows is found as infinite afterwards
+            array = np.ascontiguousarray(array, dtype=dtype)
+    return Source(array, kinds[array.dtype], array.strides[0] // array.itemsize)
+
+
+def require_finite(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    """Raise ValueError naming the first number of a 2-d array that is not finite as `dtype`.
+
+    No number of a block is infinite, NaN or too large if the dot product of the block with itself is in the range
+    of `dtype`; only where it is not is each number looked at.
+    """
+    if array.dtype.kind != "f" or array.size == 0:
+        return
+    largest = float(np.finfo(dtype).max)
+    block = max(1, BLOCK_BYTES // (array.itemsize * array.shape[1]))
+    for first in range(0, array.shape[0], block):
+        rows = array[first : first + block]
+        flat = rows.ravel()  # a copy of one block at most
+        if np.dot(flat, flat) < largest:
+            continue
+        wrong = np.argwhere(~(np.abs(rows.astype(np.float64)) <= largest))
+        if len(wrong):
+            row, column = int(wrong[0, 0]), int(wrong[0, 1])
+            raise ValueError(
+                f"{name} must be finite as {dtype}, got {rows[row, column]} in row {first + row}, column {column}"
+            )
+
+
+def check_inputs(X: Any, inputs: int, dtype: np.dtype[Any], *, finite: bool = True, empty: bool = False) -> Source:
+    """Check the argument X: a (rows, inputs) array of finite real numbers.
+
+    Raises
+    ------
+    TypeError
+        If X is not an array of real numbers.
+    ValueError
+        If it has another shape, no rows (unless `empty`), or NaN or infinity.
+    """
+    allowed = f"an array of real numbers of shape (rows, {inputs})"
+    array = _as_numeric("X", X, allowed)
+    if array.ndim != 2 or array.shape[1] != inputs:
+        raise ValueError(f"X must be {allowed}, got shape {array.shape}")
+    if array.shape[0] == 0 and not empty:
+        raise ValueError(f"X must be {allowed} with at least one row, got shape {array.shape}")
+    source = _describe(array, dtype)
+    if finite:
+        require_finite("X", array, dtype)
+    return source
+
+
+def check_labels(y: Any, rows: int, classes: int) -> Source:
+    """Check targets that are integer labels 0 ... classes - 1, one for each row of X."""
+    from .kernels.batches import LABELS
+
+    allowed = f"whole numbers from 0 to {classes - 1} of shape ({rows},)"
+    array = _as_numeric("y", y, allowed)
+    if array.shape != (rows,):
+        raise ValueError(f"y must be {allowed}, one for each row of X, got shape {array.shape}")
+    if array.dtype.kind == "f":
+        wrong = np.flatnonzero(~(np.isfinite(array) & (array == np.floor(array))))
+        if len(wrong):
+            raise ValueError(f"y must be {allowed}, got {array[wrong[0]]} at position {wrong[0]}")
+    if rows and (array.min() < 0 or array.max() >= classes):
+        position = int(np.flatnonzero((array < 0) | (array >= classes))[0])
+        raise ValueError(f"y must be {allowed}, got {array[position]} at position {position}")
+    return Source(np.ascontiguousarray(array, dtype=np.int64), LABELS, 1)
+
+
+def check_targets(y: Any, rows: int, outputs: int, dtype: np.dtype[Any], *, low: float | None = None,
+                  high: float | None = None, distribution: bool = False) -> Source:
+    """Check targets that are real numbers of shape (rows, outputs); (rows,) will do for one output.
+
+    Parameters
+    ----------
+    low, high : float, optional
+        Limits of the values.
+    distribution : bool
+        Whether each row must sum to 1.
+    """
+    allowed = f"an array of real numbers of shape ({rows}, {outputs})"
+    array = _as_numeric("y", y, allowed)
+    if outputs == 1 and array.ndim == 1:
+        array = array[:, np.newaxis]
+    if array.shape != (rows, outputs):
+        raise ValueError(f"y must be {allowed}, one row for each row of X, got shape {array.shape}")
+    if array.dtype == np.uint8:
+        array = array.astype(dtype)
+    source = _describe(array, dtype)
+    require_finite("y", array, dtype)
+    if rows and low is not None and high is not None and (array.min() < low or array.max() > high):
+        raise ValueError(f"y must be {allowed} from {low:g} to {high:g}, got values from {array.min()} to {array.max()}")
+    if distribution:
+        wrong = np.flatnonzero(np.abs(array.sum(axis=1, dtype=np.float64) - 1.0) > 0.01)
+        if len(wrong):
+            total = float(array[wrong[0]].sum(dtype=np.float64))
+            raise ValueError(f"y must hold probabilities that sum to 1 in each row, got {total:g} in row {wrong[0]}")
+    return source

@@ -1,0 +1,239 @@
+"""Between the model and the kernels: the memory that a compiled call works in, and the call itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import Source
+from .kernels import epoch, layout
+from .kernels.linking import kernel_table
+from .kernels.simd import TILE_ROWS, TILE_VECTORS, lanes_of
+from .kernels.team import TEAM_SIZE
+from .kernels.updates import COEFFICIENTS, SETTINGS
+from .threads import get_num_threads, team_of
+
+Array = NDArray[Any]
+
+# Multiply-adds of a call below which it runs on one thread: waking the others costs more.
+LEAST_PARALLEL_WORK = 400_000
+
+# A small network with a large batch is trained in groups of rows (kernels.epoch); these decide when and how.
+LARGEST_GROUPED_NETWORK = 1 << 15  # parameters
+LEAST_GROUP_ROWS = 128
+MOST_GROUPS = 16
+PASS_BYTES = 24 << 10  # outputs and deltas of the rows that a group works on at a time, to fit the first-level cache
+
+CHUNK_BYTES = 1 << 20  # outputs of the rows that are predicted at a time
+CHUNK_ROWS = (64, 512)
+
+
+@dataclass
+class Network:
+    """A network as the kernels see it."""
+
+    table: Array  # of layers, kernels.layout
+    alphas: Array  # float64 (layers,): the parameter of each layer's activation
+    parameters: Array  # all weights and biases, in panels
+    mean: Array  # (inputs,) subtracted from each input row
+    scale: Array  # (inputs,) that it is then multiplied by
+    standardised: bool  # whether mean and scale differ from 0 and 1
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.parameters.dtype
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds of one row, forward."""
+        return int((self.table[:, layout.INPUTS] * self.table[:, layout.PADDED]).sum())
+
+    def must_stage(self, source: Source) -> bool:
+        """Whether rows of a source must be converted or standardised as they are read."""
+        return self.standardised or source.array.dtype != self.dtype
+
+
+class Call:
+    """The memory and the arguments of compiled calls on one network, for up to `rows` rows at a time.
+
+    Parameters
+    ----------
+    network : Network
+    rows : int
+        Rows in a workspace: of a batch, a group or a chunk.
+    threads : int
+        Number of threads that memory is made for.
+    shared : bool
+        Whether all threads share one workspace (training by panels) or have one each.
+    staged : bool
+        Whether the workspace has room for staged rows.
+    """
+
+    def __init__(self, network: Network, rows: int, threads: int, *, shared: bool, staged: bool) -> None:
+        self.context = np.zeros(layout.CONTEXT_FIELDS, np.int64)
+        self.network = network
+        self.rows = rows
+        self.threads = threads
+        self._kept: dict[int, Any] = {}
+        dtype = network.dtype
+        lanes = lanes_of(dtype.itemsize)
+        width = TILE_VECTORS * lanes
+        table = network.table.copy()
+        size = 0
+
+        def reserve(count: int) -> int:
+            nonlocal size
+            place = size
+            size += layout.round_up(count, lanes)
+            return place
+
+        inputs = int(table[0, layout.INPUTS])
+        if staged:
+            stride = layout.row_stride(layout.round_up(inputs, lanes), dtype.itemsize)
+            self.context[layout.STAGED_STRIDE] = stride
+            self.context[layout.STAGED] = reserve(rows * stride)
+        for layer in table:
+            layer[layout.OUTPUTS] = reserve(rows * int(layer[layout.STRIDE]))
+            layer[layout.DELTAS] = reserve(rows * int(layer[layout.STRIDE]))
+        self.context[layout.X_STAGED] = staged
+        self.context[layout.WORKSPACE_SIZE] = 0 if shared else size
+        self.keep(layout.WORKSPACE, layout.aligned_zeros(size if shared else size * threads, dtype))
+
+        size = TILE_ROWS * width
+        self.context[layout.SCRATCH_TARGET] = reserve(int(table[-1, layout.PADDED]))
+        above = table[1:, layout.UNITS]
+        self.context[layout.SCRATCH_PANEL] = reserve(width * int(above.max(initial=0)))
+        self.context[layout.SCRATCH_SIZE] = size
+        self.keep(layout.SCRATCH, layout.aligned_zeros(size * threads, dtype))
+
+        constants = layout.aligned_zeros(width + 1, dtype)
+        constants[width] = 1
+        self.keep(layout.CONSTANTS, constants)
+        self.keep(layout.ROW_NUMBERS, np.arange(rows, dtype=np.int64))
+        self.keep(layout.LAYERS, table)
+        self.keep(layout.ALPHAS, network.alphas)
+        self.keep(layout.X_MEAN, network.mean)
+        self.keep(layout.X_SCALE, network.scale)
+        self.keep(layout.COEFFICIENTS, np.zeros(COEFFICIENTS * threads))
+        self.keep(layout.TEAM, layout.aligned_zeros(TEAM_SIZE, np.dtype(np.int64)))
+        self.keep(layout.KERNELS, kernel_table(dtype))
+        self.context[layout.DEPTH] = len(table)
+        self.keep(layout.PARAMETERS, network.parameters)
+        self.context[layout.COUNT] = len(network.parameters)
+
+    def keep(self, field: int, array: Array) -> None:
+        """Set a field of the context to the address of an array, and keep the array alive."""
+        self._kept[field] = array
+        self.context[field] = array.ctypes.data
+
+    def kept(self, field: int) -> Any:
+        """Return the array whose address a field of the context is."""
+        return self._kept[field]
+
+    def set_inputs(self, source: Source) -> None:
+        self._kept[layout.X] = source
+        self.context[layout.X] = source.address
+        self.context[layout.X_KIND] = source.kind
+        self.context[layout.X_STRIDE] = source.stride
+        self.context[layout.SAMPLES] = source.rows
+
+    def set_targets(self, source: Source, loss: int) -> None:
+        self._kept[layout.Y] = source
+        self.context[layout.Y] = source.address
+        self.context[layout.Y_KIND] = source.kind
+        self.context[layout.Y_STRIDE] = source.stride
+        self.context[layout.LOSS] = loss
+
+    def set_steps(self, first: int, rates: Array) -> None:
+        """Set the steps of the next call: one for each learning rate, from number `first`."""
+        self.context[layout.FIRST_STEP] = first
+        self.context[layout.STEPS_DONE] = first
+        self.context[layout.LAST_STEP] = first + len(rates)
+        self.keep(layout.RATES, rates)
+        self.keep(layout.LOSSES, np.zeros(len(rates)))
+
+    def train(self, threads: int) -> None:
+        """Run the steps that the context tells of."""
+        self._run(epoch.TRAIN, threads)
+
+    def predict(self, threads: int) -> None:
+        """Run the prediction or evaluation that the context tells of."""
+        self._run(epoch.PREDICT, threads)
+
+    def _run(self, program: int, threads: int) -> None:
+        with team_of(min(threads, self.threads)) as parts:
+            self._kept[layout.TEAM][:] = 0
+            epoch.run(program, parts, self.context)
+
+
+def groups_for(network: Network, batch: int) -> int:
+    """Number of groups that the rows of a batch are trained in; 1 to train by panels."""
+    if len(network.parameters) > LARGEST_GROUPED_NETWORK:
+        return 1
+    return max(1, min(MOST_GROUPS, batch // LEAST_GROUP_ROWS))
+
+
+def training_call(network: Network, batch: int, staged: bool, *, gradients: bool = False) -> Call:
+    """Return a call for training steps of up to `batch` rows; `gradients`: with memory to write them to."""
+    groups = groups_for(network, batch)
+    rows = batch
+    if groups > 1:
+        row_bytes = 2 * int(network.table[:, layout.STRIDE].sum()) * network.dtype.itemsize
+        rows = min(max(TILE_ROWS, PASS_BYTES // row_bytes), -(-batch // groups))
+    call = Call(network, rows, get_num_threads(), shared=groups == 1, staged=staged)
+    call.context[layout.ROWS] = batch
+    call.context[layout.GROUPS] = groups
+    call.context[layout.GROUP_ROWS] = rows
+    call.keep(layout.ROW_LOSSES, np.zeros(batch))
+    call.keep(layout.SETTINGS, np.zeros(SETTINGS))
+    if groups > 1 or gradients:
+        call.keep(layout.GRADIENTS, layout.aligned_zeros(groups * len(network.parameters), network.dtype))
+    return call
+
+
+def threads_for(network: Network, rows: int, factor: int) -> int:
+    """Number of threads for a call whose parts take `rows` rows, at `factor` times the work of going forward."""
+    return get_num_threads() if rows * network.work * factor >= LEAST_PARALLEL_WORK else 1
+
+
+def chunk_rows(network: Network) -> int:
+    """Rows to predict at a time."""
+    row_bytes = int(network.table[:, layout.STRIDE].sum()) * network.dtype.itemsize
+    return min(max(CHUNK_BYTES // row_bytes, CHUNK_ROWS[0]), CHUNK_ROWS[1])
+
+
+def prediction_call(network: Network, samples: int, staged: bool) -> Call:
+    """Return a call for predictions and evaluations of `samples` rows."""
+    rows = min(chunk_rows(network), samples)
+    call = Call(network, rows, threads_for(network, samples, 1), shared=False, staged=staged)
+    call.context[layout.ROWS] = rows
+    call.keep(layout.ORDER, np.zeros(rows * call.threads, np.int64))
+    return call
+
+
+def predict(network: Network, source: Source) -> Array:
+    """Return the network's outputs, (rows, outputs)."""
+    results = np.empty((source.rows, int(network.table[-1, layout.UNITS])), network.dtype)
+    if source.rows:
+        call = prediction_call(network, source.rows, network.must_stage(source))
+        call.set_inputs(source)
+        call.keep(layout.RESULTS, results)
+        call.predict(call.threads)
+    return results
+
+
+def evaluate(network: Network, source: Source, targets: Source, loss: int) -> tuple[float, float]:
+    """Return the mean loss and the share of right predictions."""
+    call = prediction_call(network, source.rows, network.must_stage(source))
+    call.set_inputs(source)
+    call.set_targets(targets, loss)
+    chunks = -(-source.rows // call.rows)
+    losses, hits = np.zeros(chunks), np.zeros(chunks)
+    call.keep(layout.LOSSES, losses)
+    call.keep(layout.HITS, hits)
+    call.keep(layout.ROW_LOSSES, np.zeros(call.rows * call.threads))
+    call.predict(call.threads)
+    return float(losses.sum() / source.rows), float(hits.sum() / source.rows)

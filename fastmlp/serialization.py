@@ -1,0 +1,254 @@
+"""Model files: named tensors and a description of the model in one safetensors file.
+
+The safetensors format (https://github.com/huggingface/safetensors) is a length, a JSON header and the raw
+numbers; reading it runs no code from the file, unlike pickle. The header's metadata holds
+
+    format          "fastmlp"
+    format_version  "1"
+    architecture    the description, as JSON
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT = "fastmlp"
+FORMAT_VERSION = "1"
+
+Tensor = NDArray[Any]
+
+# The name under which a safetensors header holds its metadata; no tensor can be called so.
+_METADATA = "__metadata__"
+
+
+class ModelFileError(ValueError):
+    """A file is not a model file that this version of fastmlp can read."""
+
+
+def write_model_file(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], description: Mapping[str, Any]
+) -> None:
+    """Write a model file, all or nothing.
+
+    The file is written under a temporary name in the same folder, flushed to the disk, and then put in the
+    place of the old one in a single step. If anything fails before that step the old file is as it was, and
+    the temporary one is removed. The same contents always give the same bytes.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file to write. A file there is replaced and its permissions are kept; a new one gets those that
+        `open` would give it. A symbolic link is followed.
+    tensors : dict of str to ndarray
+        The arrays by name: bool, int8 to int64, uint8 to uint64, float16, float32 or float64, of any shape
+        and memory order.
+    description : dict
+        What else there is to know about the model: None, bool, int, finite float, str, and lists and dicts
+        (with str keys) of these.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not of its type.
+    ValueError
+        If `tensors` holds a name or `description` a value that the file cannot hold.
+    OSError
+        If the file cannot be written: no such folder, no permission, no space, `path` is a folder.
+    """
+    target = os.path.realpath(_checked_path(path))
+    header, numbers = _encode(_checked_tensors(tensors), _checked_description(description))
+    _replace_file(target, header, numbers)
+
+
+def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a model file.
+
+    That the tensors have the names, shapes and types that the description calls for is left to the caller
+    to check.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        A file written by `write_model_file`.
+
+    Returns
+    -------
+    tensors : dict of str to ndarray
+        The arrays by name, writable and in C order.
+    description : dict
+        The description as it was written (tuples come back as lists).
+
+    Raises
+    ------
+    TypeError
+        If `path` is neither a str nor an os.PathLike.
+    ModelFileError
+        If the file is damaged or not a model file of a version known here.
+    OSError
+        If the file cannot be opened: FileNotFoundError, IsADirectoryError, PermissionError.
+    """
+    name = _checked_path(path)
+    _check_readable(name)
+
+    from safetensors import safe_open
+
+    try:
+        with safe_open(name, framework="numpy") as file:  # type: ignore[no-untyped-call, unused-ignore]
+            description = _read_description(name, file.metadata())
+            names = file.keys()
+            return {tensor: file.get_tensor(tensor) for tensor in names}, description
+    except (ModelFileError, OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged header surfaces as one of many types, from Rust and from NumPy
+        raise _not_a_model_file(name, f"it is damaged or of another format ({error})") from error
+
+
+def _checked_path(path: str | os.PathLike[str]) -> str:
+    if isinstance(path, (str, os.PathLike)):
+        name = os.fspath(path)
+        if isinstance(name, str):
+            return name
+    raise TypeError(f"path must be a str or an os.PathLike of str, got {path!r}")
+
+
+def _checked_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if not isinstance(tensors, Mapping):
+        raise TypeError(f"tensors must be a dict of arrays by name, got {type(tensors).__name__}")
+    for name, tensor in tensors.items():
+        if not isinstance(name, str):
+            raise TypeError(f"tensors must have names (str) as keys, got {name!r}")
+        if name == _METADATA:
+            raise ValueError(f"tensors must not use the name {name!r}: the file format reserves it")
+        if not isinstance(tensor, np.ndarray):
+            raise TypeError(f"tensors must hold NumPy arrays, got {type(tensor).__name__} for {name!r}")
+        if tensor.dtype.kind not in "biuf" or tensor.dtype.itemsize > 8:
+            raise TypeError(
+                f"tensors must hold arrays of bool, integers or floats of up to 64 bits, "
+                f"got {tensor.dtype} for {name!r}"
+            )
+    # The format knows only the C order, and the package below does not look at an array's strides.
+    return {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+
+
+def _checked_description(description: Mapping[str, Any]) -> str:
+    if not isinstance(description, Mapping):
+        raise TypeError(f"description must be a dict, got {type(description).__name__}")
+    try:
+        return json.dumps(dict(description), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"description must hold values that JSON knows: {error}") from error
+
+
+def _encode(tensors: dict[str, Tensor], architecture: str) -> tuple[bytes, memoryview]:
+    """The header and the numbers of the file.
+
+    The package would write the metadata in an order that changes from run to run. So it encodes the tensors
+    alone, and the metadata are put into the header here.
+    """
+    import safetensors.numpy
+
+    encoded = safetensors.numpy.save(tensors)
+    start = 8 + int.from_bytes(encoded[:8], "little")
+    metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, "architecture": architecture}
+    header = json.dumps({_METADATA: metadata, **json.loads(encoded[8:start])}, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # so that the numbers are aligned
+    return len(header).to_bytes(8, "little") + header, memoryview(encoded)[start:]
+
+
+def _replace_file(target: str, *contents: bytes | memoryview) -> None:
+    """Put a file with these contents in the place of `target`, in one step."""
+    folder = os.path.dirname(target)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "No such folder to write the model file into", folder)
+    permissions = _permissions(target)
+    temporary = os.path.join(folder, f".fastmlp-{secrets.token_hex(8)}.tmp")
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags, 0o666 if permissions is None else permissions)
+
+    try:
+        with open(temporary, "xb", opener=opener) as file:
+            if permissions is not None:
+                os.chmod(temporary, permissions)  # the umask does not count for a file that was there
+            for part in contents:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(folder)
+
+
+def _permissions(target: str) -> int | None:
+    """The permissions of the file that will be replaced; None if there is none."""
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "A model file cannot take the place of a folder", target)
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "A model file can take the place of a regular file only", target)
+    return mode & 0o777
+
+
+def _sync_folder(folder: str) -> None:
+    """Make the new name last through a power cut, where the system can: the file itself is safe by now."""
+    if os.name == "posix":
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _check_readable(name: str) -> None:
+    """Refuse what is no regular file (opening a pipe would wait for ever), and what may not be read.
+
+    safetensors reports every file that it cannot open as missing; `open` gives the true reason.
+    """
+    mode = os.stat(name).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "A model file is expected, this is a folder", name)
+    if not stat.S_ISREG(mode):
+        raise _not_a_model_file(name, "it is a device, a pipe or a socket")
+    with open(name, "rb"):
+        pass
+
+
+def _read_description(name: str, metadata: dict[str, str] | None) -> dict[str, Any]:
+    if metadata is None or metadata.get("format") != FORMAT:
+        raise _not_a_model_file(name, "it is a safetensors file of another program")
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ModelFileError(
+            f"path={name!r} is a fastmlp model file of format_version {version!r}; "
+            f"this version of fastmlp reads {FORMAT_VERSION!r}"
+        )
+    try:
+        description = json.loads(metadata.get("architecture", ""))
+    except (ValueError, RecursionError) as error:
+        raise _not_a_model_file(name, f"its architecture is no valid JSON ({error})") from error
+    if not isinstance(description, dict):
+        raise _not_a_model_file(name, "its architecture is no JSON object")
+    return description
+
+
+def _not_a_model_file(name: str, reason: str) -> ModelFileError:
+    return ModelFileError(
+        f"path={name!r} is not a fastmlp model file: {reason}; expected a safetensors file that fastmlp wrote"
+    )

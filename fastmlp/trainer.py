@@ -1,0 +1,413 @@
+"""The trainer: gradient descent on a model's parameters, step by step or for whole epochs."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import engine
+from .arrays import Source, check_inputs
+from .callbacks import check_callbacks, notify
+from .history import History
+from .kernels import layout
+from .kernels.updates import DECAY_1, L2
+from .losses import check_loss
+from .model import MLP, check_seed
+from .optimizers import check_optimizer
+from .schedules import check_schedule
+from .validation import check_flag, check_integer, check_number
+
+SLICE_SECONDS = 0.1  # compiled calls are cut to about this length, for progress and Ctrl-C
+ASSUMED_SPEED = 2e9  # multiply-adds a second taken for granted before a slice has been timed
+
+
+class DivergenceWarning(RuntimeWarning):
+    """Training was stopped because the loss was no longer a finite number."""
+
+
+class Trainer:
+    """Trains a model by mini-batch gradient descent.
+
+    Parameters
+    ----------
+    model : MLP
+    loss : str
+        "cross_entropy" (default; needs softmax output), "binary_cross_entropy" (needs sigmoid output),
+        "mean_squared_error" or "half_squared_error". Losses are means over the rows of a batch.
+    optimizer : str or Optimizer
+        "adam" (default), "sgd", "momentum", "nesterov", or an instance such as ``Adam(beta_1=0.8)``.
+    learning_rate : float
+        Above 0; default 1e-3. The peak, with the schedule "one_cycle".
+    schedule : str or None
+        "one_cycle", or None for a constant learning rate. A schedule's horizon is the `epochs` of the `fit` call.
+    batch_size : int
+        Rows of a mini-batch, default 32; the last batch of an epoch holds the rest. A set smaller than a batch is
+        one batch.
+    l2 : float
+        Strength of L2 regularisation, at least 0; default 0. Adds ``l2 * W`` to the gradient of the weights (not
+        of the biases), that is ``l2 / 2 * sum W**2`` to what is minimised; reported losses are without it.
+    seed : int or None
+        Of the order of the samples; default 0. None takes another one each time.
+
+    Attributes
+    ----------
+    history : History
+        A record an epoch, over all calls of `fit`.
+    steps : int
+        Updates made so far.
+    stop_training : bool
+        Set it in a callback to end `fit` after the current epoch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of its kind, or not allowed.
+    """
+
+    def __init__(
+        self,
+        model: MLP,
+        loss: str = "cross_entropy",
+        optimizer: Any = "adam",
+        learning_rate: float = 1e-3,
+        schedule: str | None = None,
+        batch_size: int = 32,
+        l2: float = 0.0,
+        seed: int | None = 0,
+    ) -> None:
+        if not isinstance(model, MLP):
+            raise TypeError(f"model must be an MLP, got {model!r}")
+        self.model = model
+        self.loss = check_loss(loss, model.output)
+        self.optimizer = check_optimizer(optimizer)
+        self.learning_rate = check_number("learning_rate", learning_rate, low=0.0, above=True)
+        self.schedule = check_schedule(schedule)
+        self.batch_size = check_integer("batch_size", batch_size, low=1, high=1 << 31)
+        self.l2 = check_number("l2", l2, low=0.0)
+        self.seed = check_seed(seed)
+        self.history = History()
+        self.steps = 0
+        self.epochs = 0
+        self.stop_training = False
+        self._state = self._new_state()
+        self._step_call: engine.Call | None = None
+        self._busy = False
+
+    def _new_state(self) -> NDArray[Any]:
+        network = self.model.network
+        return layout.aligned_zeros(self.optimizer.slots * len(network.parameters), network.dtype)
+
+    # ---- training
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        epochs: int = 10,
+        validation_data: tuple[Any, Any] | None = None,
+        validation_split: float = 0.0,
+        callbacks: Iterable[Any] | None = None,
+        progress: bool = True,
+        shuffle: bool = True,
+    ) -> History:
+        """Train for a number of epochs; called again, training goes on from where it stood.
+
+        Parameters
+        ----------
+        X : array of shape (n, inputs)
+            float32, float64 and uint8 are read where they lie, without a copy; other real dtypes are converted once.
+        y : array
+            For cross entropy integer labels (n,), or probabilities (n, outputs); for the other losses real numbers
+            (n, outputs), or (n,) for one output.
+        epochs : int
+            Passes over the data, at least 1; default 10.
+        validation_data : tuple (X, y), optional
+            Evaluated after every epoch, as val_loss and val_accuracy.
+        validation_split : float
+            Share of the rows to validate on instead, from 0 (default) to below 1; the last rows are taken.
+        callbacks : iterable, optional
+            Objects with any of the methods of `fastmlp.callbacks.Callback`.
+        progress : bool
+            Whether to show a progress bar; default True.
+        shuffle : bool
+            Whether to draw a new order of the rows for every epoch; default True.
+
+        Returns
+        -------
+        History
+            The trainer's `history`, with a record for each epoch: epoch, loss (the mean over the epoch's batches, each
+            taken before its update), learning_rate (of the last step), samples_per_second, and val_loss and
+            val_accuracy if there is validation data.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not of its kind, or not allowed; then nothing is changed.
+        KeyboardInterrupt
+            On Ctrl-C, within a step or a tenth of a second, with the model and the trainer fit for use.
+
+        Warns
+        -----
+        DivergenceWarning
+            If the loss is infinite or NaN; training then stops.
+        """
+        epochs = check_integer("epochs", epochs, low=1)
+        split = check_number("validation_split", validation_split, low=0.0, high=1.0, below=True)
+        progress = check_flag("progress", progress)
+        shuffle = check_flag("shuffle", shuffle)
+        listeners = check_callbacks(callbacks)
+        source, targets = self._check_data(X, y)
+        validation = None
+        if validation_data is not None:
+            if split:
+                raise ValueError("validation_split must be 0 when validation_data is given, got "
+                                 f"{validation_split!r}")
+            validation = self._check_validation(validation_data)
+        elif split:
+            held_out = max(1, round(split * source.rows))
+            if held_out >= source.rows:
+                raise ValueError(f"validation_split must leave rows to train on, got {split} of {source.rows} rows")
+            source, kept = source.split(source.rows - held_out)
+            targets, kept_targets = targets.split(source.rows)
+            validation = kept, kept_targets
+        with self._exclusively():
+            _Fit(self, source, targets, validation, epochs, listeners, progress, shuffle).run()
+        return self.history
+
+    def step(self, X: Any, y: Any) -> float:
+        """Make one update on one batch, for loops of one's own.
+
+        Parameters
+        ----------
+        X, y : arrays
+            The batch, as in `fit`; any number of rows.
+
+        Returns
+        -------
+        float
+            The batch's mean loss before the update.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fit`.
+        """
+        source, targets = self._check_data(X, y)
+        network = self.model.network
+        staged = network.must_stage(source)
+        with self._exclusively():
+            call = self._step_call
+            fits = call is not None and (call.context[layout.ROWS], call.context[layout.X_STAGED]) == (source.rows, staged)
+            if call is None or not fits:
+                call = self._step_call = self._training_call(source.rows, staged, source.rows)
+            call.set_inputs(source)
+            call.set_targets(targets, self.loss.code)
+            call.context[layout.UPDATES_BEFORE] = self.steps
+            call.set_steps(0, self.schedule(self.learning_rate, np.array([self.steps]), self.steps + 1))
+            call.context[layout.NOT_FINITE] = 0
+            call.train(engine.threads_for(network, source.rows, 3))
+            self.steps += 1
+            return float(call.kept(layout.LOSSES)[0])
+
+    def evaluate(self, X: Any, y: Any) -> dict[str, float]:
+        """Return the mean loss and, for classification, the accuracy.
+
+        Parameters
+        ----------
+        X, y : arrays
+            As in `fit`.
+
+        Returns
+        -------
+        dict
+            "loss", and with cross entropy "accuracy": the share of rows whose most probable class is right; with
+            binary cross entropy, the share of outputs on the right side of one half.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fit`.
+        """
+        return self._evaluate(*self._check_data(X, y))
+
+    def _evaluate(self, source: Source, targets: Source) -> dict[str, float]:
+        loss, accuracy = engine.evaluate(self.model.network, source, targets, self.loss.code)
+        return {"loss": loss, "accuracy": accuracy} if self.loss.counts_hits else {"loss": loss}
+
+    # ---- helpers
+
+    def _check_data(self, X: Any, y: Any) -> tuple[Source, Source]:
+        model = self.model
+        source = check_inputs(X, model.inputs, model.dtype)
+        return source, self.loss.check_targets(y, source.rows, model.outputs, model.dtype)
+
+    def _check_validation(self, validation_data: Any) -> tuple[Source, Source]:
+        if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+            raise TypeError(f"validation_data must be a tuple (X, y), got {type(validation_data).__name__}")
+        try:
+            return self._check_data(*validation_data)
+        except (TypeError, ValueError) as problem:
+            raise type(problem)(f"validation_data: {problem}") from None
+
+    def _exclusively(self) -> _Exclusive:
+        return _Exclusive(self)
+
+    def _training_call(self, batch: int, staged: bool, samples: int) -> engine.Call:
+        """Make a call for steps of `batch` rows with this trainer's optimizer and its state."""
+        if len(self._state) != self.optimizer.slots * len(self.model.network.parameters):
+            self._state = self._new_state()
+        call = engine.training_call(self.model.network, batch, staged)
+        call.keep(layout.STATE, self._state)
+        call.context[layout.OPTIMIZER] = self.optimizer.code
+        settings = call.kept(layout.SETTINGS)
+        settings[L2] = self.l2
+        settings[DECAY_1 : DECAY_1 + 3] = self.optimizer.settings()
+        call.keep(layout.ORDER, np.arange(samples))
+        call.context[layout.ORDER_EPOCH] = -1
+        call.context[layout.SEED] = self.seed
+        return call
+
+
+class _Exclusive:
+    """Guards a trainer against being used from two threads, or from one of its own callbacks, at once."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def __enter__(self) -> None:
+        if self.trainer._busy:
+            raise RuntimeError("this trainer is training already, in another thread or around this callback")
+        self.trainer._busy = True
+
+    def __exit__(self, *error: object) -> None:
+        self.trainer._busy = False
+
+
+class _Fit:
+    """One call of `Trainer.fit`: slices of compiled steps, and what happens between them."""
+
+    def __init__(self, trainer: Trainer, source: Source, targets: Source, validation: tuple[Source, Source] | None,
+                 epochs: int, callbacks: list[Any], progress: bool, shuffle: bool) -> None:
+        self.trainer = trainer
+        self.validation = validation
+        self.epochs = epochs
+        self.callbacks = callbacks
+        self.progress = progress
+        self.rows = source.rows
+        self.batch = min(trainer.batch_size, self.rows)
+        self.steps_per_epoch = -(-self.rows // self.batch)
+        self.total_steps = epochs * self.steps_per_epoch
+        self.first_update = trainer.steps
+        self.first_epoch = trainer.epochs
+        network = trainer.model.network
+        self.call = trainer._training_call(self.batch, network.must_stage(source), self.rows)
+        self.call.set_inputs(source)
+        self.call.set_targets(targets, trainer.loss.code)
+        self.call.context[layout.SHUFFLE] = shuffle
+        self.call.context[layout.UPDATES_BEFORE] = self.first_update
+        self.call.context[layout.EPOCHS_BEFORE] = self.first_epoch
+        self.threads = engine.threads_for(network, self.batch, 3)
+        self.slice_steps = max(1, int(ASSUMED_SPEED * SLICE_SECONDS / (3 * network.work * self.batch)))
+        # Where nothing happens between epochs, a slice may span several of them.
+        self.stops_at_epochs = bool(callbacks or progress or validation)
+        self.loss_sum = np.zeros(epochs)
+        self.seconds = 0.0
+        self.seconds_rows = 0
+
+    def run(self) -> None:
+        trainer = self.trainer
+        trainer.stop_training = False
+        bar = _progress_bar(self.epochs, self.rows) if self.progress else None
+        notify(self.callbacks, "on_train_begin", trainer, {})
+        try:
+            step = 0
+            while step < self.total_steps and not trainer.stop_training:
+                if step % self.steps_per_epoch == 0:
+                    epoch = self.first_epoch + step // self.steps_per_epoch
+                    notify(self.callbacks, "on_epoch_begin", trainer, {"epoch": epoch})
+                step = self._run_slice(step, bar)
+                if self.call.context[layout.NOT_FINITE]:
+                    self._warn_of_divergence()
+                    break
+        finally:
+            if bar is not None:
+                bar.close()
+            notify(self.callbacks, "on_train_end", trainer, {})
+
+    def _run_slice(self, step: int, bar: Any) -> int:
+        """Run some steps from number `step`; record the epochs that end among them; return the next step."""
+        epoch = step // self.steps_per_epoch
+        end_of_epoch = (epoch + 1) * self.steps_per_epoch
+        end = min(step + self.slice_steps, end_of_epoch if self.stops_at_epochs else self.total_steps)
+        rates = self.trainer.schedule(self.trainer.learning_rate, np.arange(step, end), self.total_steps)
+        self.call.set_steps(step, np.ascontiguousarray(rates, np.float64))
+        began = time.perf_counter()
+        try:
+            self.call.train(self.threads)
+        finally:
+            done = int(self.call.context[layout.STEPS_DONE])
+            self.trainer.steps = self.first_update + done
+            self.trainer.epochs = self.first_epoch + done // self.steps_per_epoch
+        seconds = time.perf_counter() - began
+        self.slice_steps = max(1, int((done - step) * min(SLICE_SECONDS / max(seconds, 1e-9), 1000)))
+        self._account(step, done, seconds, rates, bar)
+        return done
+
+    def _account(self, step: int, done: int, seconds: float, rates: NDArray[np.float64], bar: Any) -> None:
+        """Add the losses of steps `step` to `done` to their epochs; finish the epochs that end."""
+        steps = np.arange(step, done)
+        last_of_epoch = (steps + 1) % self.steps_per_epoch == 0
+        rows = np.where(last_of_epoch, self.rows - (self.steps_per_epoch - 1) * self.batch, self.batch)
+        losses = self.call.kept(layout.LOSSES)[: done - step]
+        with np.errstate(invalid="ignore"):
+            np.add.at(self.loss_sum, steps // self.steps_per_epoch, losses * rows)
+        self.seconds += seconds
+        self.seconds_rows += int(rows.sum())
+        speed = self.seconds_rows / max(self.seconds, 1e-9)
+        if bar is not None:
+            bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
+            bar.update(int(rows.sum()))
+        for position in np.flatnonzero(last_of_epoch):
+            self._finish_epoch(int(steps[position]) // self.steps_per_epoch, float(rates[position]), speed, bar)
+        if last_of_epoch.any():
+            self.seconds, self.seconds_rows = 0.0, 0
+
+    def _finish_epoch(self, epoch: int, rate: float, speed: float, bar: Any) -> None:
+        trainer = self.trainer
+        record: dict[str, Any] = {
+            "epoch": self.first_epoch + epoch,
+            "loss": float(self.loss_sum[epoch] / self.rows),
+            "learning_rate": rate,
+            "samples_per_second": speed,
+        }
+        if self.validation is not None:
+            record |= {f"val_{name}": value for name, value in trainer._evaluate(*self.validation).items()}
+        trainer.history.append(record)
+        if bar is not None:
+            shown = {name: f"{record[name]:.4f}" for name in ("loss", "val_loss", "val_accuracy") if name in record}
+            bar.set_postfix(shown, refresh=False)
+            bar.set_description(f"epoch {min(epoch + 2, self.epochs)}/{self.epochs}")
+        notify(self.callbacks, "on_epoch_end", trainer, record)
+
+    def _warn_of_divergence(self) -> None:
+        step = int(self.call.context[layout.NOT_FINITE]) - 1
+        epoch = self.first_epoch + step // self.steps_per_epoch
+        loss = float(self.call.kept(layout.LOSSES)[step - int(self.call.context[layout.FIRST_STEP])])
+        warnings.warn(
+            f"training stopped: the loss is {loss} in epoch {epoch}, step {step % self.steps_per_epoch} of "
+            f"{self.steps_per_epoch}. Try a smaller learning_rate than {self.trainer.learning_rate:g}, standardised "
+            "inputs, or dtype='float64'; the model's weights are of no use any more.",
+            DivergenceWarning,
+            stacklevel=4,
+        )
+
+
+def _progress_bar(epochs: int, rows: int) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(total=epochs * rows, desc=f"epoch 1/{epochs}", unit="sample", unit_scale=True, mininterval=0.1)

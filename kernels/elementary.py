@@ -1,0 +1,166 @@
+"""Elementary functions on whole registers: exp, expm1, log, log1p, tanh, sigmoid.
+
+No branches, no tables. The argument is reduced to a small interval, where a few terms of the function's own
+power series reach the precision of the dtype; the coefficients are computed here, not quoted. Each function is
+within 2 ulp of the correctly rounded result over its whole range, keeps NaN, and overflows to infinity only
+where the result does. Results below the smallest normal number may be zero.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+
+from .simd import Lanes, vector_function
+
+LN2_BITS = {False: 11, True: 31}  # bits kept of the leading part of ln 2, so that a multiple of it is exact
+
+
+def _ln2_parts(double: bool) -> tuple[float, float]:
+    """Split ln 2 into a short leading part and the rest (Cody and Waite, 1980)."""
+    scale = 2.0 ** (LN2_BITS[double] + 4)
+    leading = math.floor(math.log(2) * scale) / scale
+    # ln 2 to 40 digits is the double math.log(2) plus this remainder.
+    return leading, (math.log(2) - leading) + 2.3190468138462996e-17
+
+
+def _round_to_integer(x: Lanes) -> tuple[Lanes, object]:
+    """Round to the nearest integer n, |n| < 2**21; return it as a number and as the bits of n + const.
+
+    Adding 1.5 * 2**(mantissa bits) leaves no room for a fraction; the low bits of the sum then hold n.
+    """
+    magic = 1.5 * 2.0 ** (52 if x.is_double else 23)
+    shifted = x + magic
+    return shifted - magic, shifted.bits()
+
+
+def _power_of_two(x: Lanes, integer_bits: object) -> Lanes:
+    """Make 2**n from the bits left by `_round_to_integer`, -bias < n <= bias, by placing n in the exponent."""
+    builder = x.builder
+    mantissa, bias = (52, 1023) if x.is_double else (23, 127)
+    exponent = builder.shl(integer_bits, x.integers(mantissa))
+    return x.from_bits(builder.add(exponent, x.integers(bias << mantissa)))
+
+
+def _series(r: Lanes) -> Lanes:
+    """(exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2: 1/2! + r/3! + r^2/4! + ..."""
+    last = 13 if r.is_double else 7
+    series = r.constant(1 / math.factorial(last))
+    for k in range(last - 1, 1, -1):
+        series = series.fma(r, 1 / math.factorial(k))
+    return series
+
+
+def _reduce(x: Lanes) -> tuple[Lanes, Lanes]:
+    """Split x into n ln 2 + r with |r| <= ln(2) / 2; return r and n (an integer)."""
+    leading, rest = _ln2_parts(x.is_double)
+    n, _ = _round_to_integer(x * (1 / math.log(2)))
+    r = (-n).fma(leading, x)
+    return (-n).fma(rest, r), n
+
+
+def _emit_exp(x: Lanes) -> Lanes:
+    # Beyond these limits the result is infinite or zero; NaN passes both comparisons unchanged.
+    low, high = (-746.0, 710.0) if x.is_double else (-104.0, 89.0)
+    x = x.where("<", low, low, x)
+    x = x.where(">", high, high, x)
+    r, n = _reduce(x)
+    # 2**n in two factors: n may be 128 or 1024, one more than the largest exponent.
+    half, half_bits = _round_to_integer(n * 0.5)
+    rest, rest_bits = _round_to_integer(n - half)
+    # 1 + (exp(r) - 1), with what the sum 1 + r rounds away added to the small part.
+    leading = r + 1.0
+    result = leading + (r * r).fma(_series(r), r - (leading - 1.0))
+    return result * _power_of_two(half, half_bits) * _power_of_two(rest, rest_bits)
+
+
+def _emit_expm1(x: Lanes) -> Lanes:
+    """exp(x) - 1 = 2**n (exp(r) - 1) + (2**n - 1), for x below the overflow of exp."""
+    low, high = (-40.0, 709.0) if x.is_double else (-20.0, 88.0)
+    x = x.where("<", low, low, x)
+    x = x.where(">", high, high, x)
+    r, n = _reduce(x)
+    _, bits = _round_to_integer(n)
+    power = _power_of_two(n, bits)
+    return power.fma((r * r).fma(_series(r), r), power - 1.0)
+
+
+def _emit_atanh_series(s: Lanes, terms: int) -> Lanes:
+    """2 atanh(s) = 2 s + 2 s^3 (1/3 + s^2/5 + s^4/7 + ...)."""
+    square = s * s
+    series = s.constant(1 / (2 * terms + 1))
+    for k in range(terms - 1, 0, -1):
+        series = series.fma(square, 1 / (2 * k + 1))
+    double = s + s
+    return (double * square).fma(series, double)
+
+
+@vector_function
+def exp(x: Lanes) -> Lanes:
+    """e**x."""
+    return _emit_exp(x)
+
+
+@vector_function
+def expm1(x: Lanes) -> Lanes:
+    """e**x - 1, without cancellation near zero; for x below 88 (float32) or 709 (float64)."""
+    return _emit_expm1(x)
+
+
+@vector_function
+def log(x: Lanes) -> Lanes:
+    """Natural logarithm of a positive, normal, finite x.
+
+    x = 2**e m with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh((m - 1) / (m + 1)).
+    """
+    builder = x.builder
+    mantissa = 52 if x.is_double else 23
+    # Subtracting the bits of sqrt(1/2) makes the exponent field count from there.
+    offset = x.integers(_bits_of(math.sqrt(0.5), x.is_double))
+    steps = builder.ashr(builder.sub(x.bits(), offset), x.integers(mantissa))
+    m = x.from_bits(builder.sub(x.bits(), builder.shl(steps, x.integers(mantissa))))
+    e = x.like(builder.sitofp(steps, x.value.type))
+    leading, rest = _ln2_parts(x.is_double)
+    fraction = m - 1.0
+    s = fraction / (m + 1.0)
+    return e.fma(leading, e.fma(rest, _emit_atanh_series(s, 11 if x.is_double else 5)))
+
+
+def _bits_of(number: float, double: bool) -> int:
+    return int(struct.unpack("<q", struct.pack("<d", number))[0] if double
+               else struct.unpack("<i", struct.pack("<f", number))[0])
+
+
+def _emit_log1p(u: Lanes) -> Lanes:
+    return _emit_atanh_series(u / (u + 2.0), 17 if u.is_double else 8)
+
+
+@vector_function
+def log1p(u: Lanes) -> Lanes:
+    """log(1 + u) for u in [0, 1]: 2 atanh(u / (2 + u))."""
+    return _emit_log1p(u)
+
+
+@vector_function
+def softplus(x: Lanes) -> Lanes:
+    """log(1 + e**x) = max(x, 0) + log1p(e**-|x|)."""
+    return x.where("<", 0.0, 0.0, x) + _emit_log1p(_emit_exp(-x.abs()))
+
+
+@vector_function
+def tanh(x: Lanes) -> Lanes:
+    """Hyperbolic tangent: with e = exp(2 |x|) - 1, e / (e + 2), and the sign of x."""
+    twice = x.abs() * 2.0
+    limit = 40.0 if x.is_double else 20.0  # tanh is 1 from here on; keeps infinity out of the quotient
+    e = _emit_expm1(twice.where(">", limit, limit, twice))
+    divisor = e + 2.0
+    quotient = e / divisor
+    # What the sum e + 2 rounded away, to first order; 1 / divisor is (1 - quotient) / 2. It matters for small e.
+    rounded_away = e.where("<", 2.0, e - (divisor - 2.0), 0.0)
+    return (quotient * rounded_away).fma((quotient - 1.0) * 0.5, quotient).copysign(x)
+
+
+@vector_function
+def sigmoid(x: Lanes) -> Lanes:
+    """1 / (1 + e**-x)."""
+    return 1.0 / (_emit_exp(-x) + 1.0)

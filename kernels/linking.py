@@ -1,0 +1,113 @@
+"""Kernels as separately compiled functions, called through a table of addresses.
+
+Numba optimises a function together with everything it calls, once again at every level of calls: the unrolled
+kernels inside the training loop would be compiled ten times over, and again for every entry point. So a kernel is
+compiled by itself, once for each dtype, with its own entry in the cache on disk; programs call it through `kernels`,
+a pointer to the table of addresses. The call costs about a nanosecond.
+
+    @kernel(INT, DOUBLE, NUMBERS, INT)          # the types of the arguments
+    def scale(code, factor, block, count): ...  # compiled with NUMBERS a pointer to float32, and to float64
+
+    scale(kernels, code, factor, block, count)  # in a compiled program; kernels points to kernel_table(dtype)
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.ccallback import CFunc
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, signature
+
+INT = types.int64
+DOUBLE = types.float64
+INT_POINTER = types.CPointer(types.int64)
+DOUBLE_POINTER = types.CPointer(types.float64)
+NUMBERS = types.Dummy("pointer to the numbers of the network")
+
+FLOATS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
+
+
+@functools.cache
+def sources_stamp() -> str:
+    """Return a digest of all source files of the kernels."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def cache_on_disk(compiled: Any) -> Any:
+    """Turn on Numba's cache for a function, made anew when any of the kernels' source files changes.
+
+    By itself Numba looks at the file a function is in, but not at the files of what it calls.
+    """
+    compiled.enable_caching()
+    compiled._cache._cache_file._source_stamp = sources_stamp()
+    return compiled
+
+
+class Kernel:
+    """A function that is compiled once for each dtype and called through the table of addresses."""
+
+    def __init__(self, function: Callable[..., None], arguments: tuple[types.Type, ...]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.arguments = arguments
+        self.slot = len(KERNELS)
+        KERNELS.append(self)
+        # How compiled code sees this object: as a function that is typed and lowered by these two.
+        self._numba_type_ = types.Function(_template_of(self))
+        lower_builtin(self, types.VarArg(types.Any))(self._lower)
+
+    def typed_arguments(self, dtype: types.Float) -> list[types.Type]:
+        return [types.CPointer(dtype) if kind is NUMBERS else kind for kind in self.arguments]
+
+    def _lower(self, context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
+        kernels, *arguments = values
+        address = builder.load(builder.gep(kernels, [ir.IntType(64)(self.slot)]))
+        function_type = ir.FunctionType(ir.VoidType(), [value.type for value in arguments])
+        builder.call(builder.inttoptr(address, function_type.as_pointer()), arguments)
+        return context.get_dummy_value()
+
+    def address(self, dtype: types.Float) -> int:
+        """Compile the kernel, or load it from the cache, and return its address."""
+        sig = types.void(*self.typed_arguments(dtype))
+        compiled = CFunc(self.function, (sig.args, sig.return_type), locals={}, options={})
+        cache_on_disk(compiled).compile()
+        return int(compiled.address)
+
+
+KERNELS: list[Kernel] = []
+
+
+def _template_of(entry: Kernel) -> type[AbstractTemplate]:
+    class Template(AbstractTemplate):
+        key = entry
+
+        def generic(self, args: Any, kws: Any) -> Any:
+            if len(args) != len(entry.arguments) + 1:
+                return None
+            dtypes = [arg.dtype for arg, kind in zip(args[1:], entry.arguments, strict=True) if kind is NUMBERS]
+            return signature(types.void, INT_POINTER, *entry.typed_arguments(dtypes[0]))
+
+    return Template
+
+
+def kernel(*arguments: types.Type) -> Callable[[Callable[..., None]], Kernel]:
+    """Make a function a kernel; see the top of this file."""
+    return lambda function: Kernel(function, arguments)
+
+
+@functools.cache
+def kernel_table(dtype: np.dtype[Any]) -> np.ndarray:
+    """Return the addresses of all kernels for float32 or float64, compiled or loaded from the cache."""
+    kind = FLOATS[np.dtype(dtype)]
+    return np.array([entry.address(kind) for entry in KERNELS], np.int64)

@@ -1,0 +1,136 @@
+"""A team of threads that go through the same program and wait for one another at barriers.
+
+A parallel loop of Numba costs 1 to 3 microseconds each time it is entered, as much as a whole phase of a small
+step. So a loop is entered once for many steps, with one iteration a thread, and between phases the threads meet at
+a barrier made of one counter: some 0.2 microseconds.
+
+Barriers need every member to be running at the same time, which a threading layer need not grant: it may run two
+iterations on one thread, one after the other. So the members first `join`. If they have not all come within a
+bounded time, the team is given up: iteration 0 then does all the work alone and the others return at once. As
+results do not depend on the number of threads, nothing else changes.
+"""
+
+from __future__ import annotations
+
+import os
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .simd import IS_ARM64, IS_X86, shift
+
+# Places in the team's memory, int64, each on a cache line of its own. Zero before the first call of join.
+ARRIVED, STATE, COUNTER = 0, 16, 32
+TEAM_SIZE = 48
+
+WAITING, TOGETHER, GIVEN_UP = 0, 1, 2
+
+SPINS_BEFORE_YIELD = 4000  # about 50 to 150 microseconds, more than most phases last
+PATIENCE = 400_000  # rounds that a member waits for the others to join: some tens of milliseconds
+
+HAS_YIELD = os.name == "posix"
+
+
+@intrinsic
+def atomic_add(typing_context, base, amount):  # type: ignore[no-untyped-def]
+    """Add to the integer at a pointer as one indivisible step; return what was there before."""
+
+    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+        return builder.atomic_rmw("add", values[0], values[1], "seq_cst")
+
+    return types.int64(base, types.int64), generate
+
+
+@intrinsic
+def atomic_load(typing_context, base):  # type: ignore[no-untyped-def]
+    """Read the integer at a pointer, and see all that was written before it was."""
+
+    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+        return builder.load_atomic(values[0], "acquire", 8)
+
+    return types.int64(base), generate
+
+
+@intrinsic
+def compare_and_set(typing_context, base, expected, new):  # type: ignore[no-untyped-def]
+    """Set the integer at a pointer to `new` if it is `expected`."""
+
+    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+        builder.cmpxchg(values[0], values[1], values[2], "seq_cst", "seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(base, types.int64, types.int64), generate
+
+
+@intrinsic
+def pause(typing_context):  # type: ignore[no-untyped-def]
+    """Tell the processor that this thread is spinning."""
+
+    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+        if IS_X86:
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause")
+            builder.call(function, [])
+        elif IS_ARM64:
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(ir.VoidType(), [ir.IntType(32)]), "llvm.aarch64.hint")
+            builder.call(function, [ir.IntType(32)(1)])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def yield_processor(typing_context):  # type: ignore[no-untyped-def]
+    """Let another thread run on this processor."""
+
+    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+        if HAS_YIELD:
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(ir.IntType(32), []), "sched_yield")
+            builder.call(function, [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@njit
+def _wait_a_moment(rounds):
+    if rounds < SPINS_BEFORE_YIELD:
+        pause()
+    else:
+        yield_processor()
+
+
+@njit
+def join(team, part, parts):
+    """Meet the other members; return their number, 1 if this one is to work alone, 0 if it is to return."""
+    if parts == 1:
+        return 1
+    if atomic_add(shift(team, ARRIVED), 1) == parts - 1:
+        compare_and_set(shift(team, STATE), WAITING, TOGETHER)
+    rounds = 0
+    while atomic_load(shift(team, STATE)) == WAITING:
+        rounds += 1
+        if rounds > PATIENCE:
+            compare_and_set(shift(team, STATE), WAITING, GIVEN_UP)
+        _wait_a_moment(rounds)
+    if atomic_load(shift(team, STATE)) == TOGETHER:
+        return parts
+    return 1 if part == 0 else 0
+
+
+@njit
+def barrier(team, parts, goal):
+    """Wait until all members have come here; return the goal for the next barrier (the first one's is `parts`)."""
+    if parts == 1:
+        return goal
+    counter = shift(team, COUNTER)
+    atomic_add(counter, 1)
+    rounds = 0
+    while atomic_load(counter) < goal:
+        rounds += 1
+        _wait_a_moment(rounds)
+    return goal + parts
