@@ -13,6 +13,7 @@ a pointer to the table of addresses. The call costs about a nanosecond.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 from collections.abc import Callable
@@ -62,6 +63,7 @@ class Kernel:
         self.function = function
         self.arguments = arguments
         self.slot = len(KERNELS)
+        self._c_functions: dict[int, Any] = {}
         KERNELS.append(self)
         # How compiled code sees this object: as a function that is typed and lowered by these two.
         self._numba_type_ = types.Function(_template_of(self))
@@ -69,6 +71,21 @@ class Kernel:
 
     def typed_arguments(self, dtype: types.Float) -> list[types.Type]:
         return [types.CPointer(dtype) if kind is NUMBERS else kind for kind in self.arguments]
+
+    def __call__(self, kernels: np.ndarray, *arguments: Any) -> None:
+        """Call the kernel from Python: `kernels` from `kernel_table`, arrays of its dtype in the place of pointers.
+
+        The arrays are trusted to be as large as the kernel takes them to be; the functions of `standalone` check.
+        """
+        values = [value.ctypes.data if isinstance(value, np.ndarray) else value for value in arguments]
+        self._c_function(int(kernels[self.slot]))(*values)
+
+    def _c_function(self, address: int) -> Any:
+        if address not in self._c_functions:
+            kinds = [ctypes.c_double if kind is DOUBLE else ctypes.c_int64 if kind is INT else ctypes.c_void_p
+                     for kind in self.arguments]
+            self._c_functions[address] = ctypes.CFUNCTYPE(None, *kinds)(address)
+        return self._c_functions[address]
 
     def _lower(self, context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
         kernels, *arguments = values
