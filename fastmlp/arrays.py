@@ -154,7 +154,8 @@ def check_targets(y: Any, rows: int, outputs: int, dtype: np.dtype[Any], *, low:
     source = _describe(array, dtype)
     require_finite("y", array, dtype)
     if rows and low is not None and high is not None and (array.min() < low or array.max() > high):
-        raise ValueError(f"y must be {allowed} from {low:g} to {high:g}, got values from {array.min()} to {array.max()}")
+        found = f"values from {array.min()} to {array.max()}"
+        raise ValueError(f"y must be {allowed} from {low:g} to {high:g}, got {found}")
     if distribution:
         wrong = np.flatnonzero(np.abs(array.sum(axis=1, dtype=np.float64) - 1.0) > 0.01)
         if len(wrong):

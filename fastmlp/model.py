@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ class MLP:
         """Lay out the network in memory, all parameters zero."""
         chosen = [ACTIVATIONS[str(layer.activation)] for layer in self.layers]
         sizes = self._sizes()
-        if sum(i * o for i, o in zip(sizes, sizes[1:], strict=False)) > MAX_PARAMETERS:
+        if sum(i * o for i, o in pairwise(sizes)) > MAX_PARAMETERS:
             raise ValueError(f"layers must have at most {MAX_PARAMETERS} weights together, got sizes {sizes}")
         mean = _check_scaling("input_mean", input_mean, self.inputs, dtype)
         std = _check_scaling("input_std", input_std, self.inputs, dtype)
@@ -141,7 +142,7 @@ class MLP:
     def parameter_count(self) -> int:
         """Number of weights and biases."""
         sizes = self._sizes()
-        return sum((i + 1) * o for i, o in zip(sizes, sizes[1:], strict=False))
+        return sum((i + 1) * o for i, o in pairwise(sizes))
 
     # ---- what the network computes
 
@@ -253,7 +254,7 @@ class MLP:
             If `weights` are not arrays of real numbers in that number and those shapes; then none is changed.
         """
         sizes = self._sizes()
-        shapes = [shape for i, o in zip(sizes, sizes[1:], strict=False) for shape in ((i, o), (o,))]
+        shapes = [shape for i, o in pairwise(sizes) for shape in ((i, o), (o,))]
         arrays = [np.asarray(array) for array in weights]
         if len(arrays) != len(shapes):
             raise ValueError(f"weights must be {len(shapes)} arrays, got {len(arrays)}")
@@ -378,7 +379,7 @@ def _check_dtype(dtype: Any) -> np.dtype[Any]:
         raise TypeError(f"dtype must be {allowed}, got {dtype!r}") from None
     if dtype is None or chosen.name not in DTYPES:
         raise ValueError(f"dtype must be {allowed}, got {dtype!r}")
-    return chosen.newbyteorder("=")
+    return np.dtype(str(chosen.name))
 
 
 def _check_scaling(name: str, values: Any, inputs: int, dtype: np.dtype[Any]) -> Array:

@@ -202,8 +202,7 @@ class Trainer:
         staged = network.must_stage(source)
         with self._exclusively():
             call = self._step_call
-            fits = call is not None and (call.context[layout.ROWS], call.context[layout.X_STAGED]) == (source.rows, staged)
-            if call is None or not fits:
+            if call is None or (call.context[layout.ROWS], call.context[layout.X_STAGED]) != (source.rows, staged):
                 call = self._step_call = self._training_call(source.rows, staged, source.rows)
             call.set_inputs(source)
             call.set_targets(targets, self.loss.code)

@@ -12,7 +12,20 @@ from numba import njit
 
 from .elementary import exp, expm1, sigmoid, tanh
 from .linking import DOUBLE, INT, NUMBERS, kernel
-from .simd import Lanes, fma, full, keep_first, lanes, load, max_lanes, maximum, shift, store, sum_lanes, vector_function
+from .simd import (
+    Lanes,
+    fma,
+    full,
+    keep_first,
+    lanes,
+    load,
+    max_lanes,
+    maximum,
+    shift,
+    store,
+    sum_lanes,
+    vector_function,
+)
 
 IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTMAX = range(7)
 

@@ -50,7 +50,7 @@ def forward_items(layer, rows, like):
     return panels_for(layer[PADDED], like) * tiles_for(rows)
 
 
-@kernel(INT_POINTER, INT_POINTER, NUMBERS, NUMBERS, INT, INT_POINTER, INT, NUMBERS, INT, DOUBLE, INT, INT)
+@kernel(INT_POINTER, NUMBERS, NUMBERS, INT, INT_POINTER, INT, NUMBERS, INT, DOUBLE, INT, INT)
 def forward(kernels, layer, parameters, a, a_stride, index, rows, outputs, code, alpha, first, last):
     """outputs[i] = f(W^T a[index[i]] + b) for i < rows; items `first` to `last` of `forward_items`.
 
@@ -103,10 +103,10 @@ def backward_items(below, rows, like):
     return panels_for(below[PADDED], like) * tiles_for(rows)
 
 
-@kernel(INT_POINTER, INT_POINTER, INT_POINTER, NUMBERS, NUMBERS, INT_POINTER, INT, NUMBERS, NUMBERS, INT, DOUBLE,
-        NUMBERS, NUMBERS, INT, INT)
-def backward(kernels, layer, below, parameters, deltas, index, rows, deltas_below, outputs_below, code, alpha, zeros, scratch,
-             first, last):
+@kernel(INT_POINTER, INT_POINTER, NUMBERS, NUMBERS, INT_POINTER, INT, NUMBERS, NUMBERS, INT, DOUBLE, NUMBERS,
+        NUMBERS, INT, INT)
+def backward(kernels, layer, below, parameters, deltas, index, rows, deltas_below, outputs_below, code, alpha, zeros,
+             scratch, first, last):
     """deltas_below = (deltas W^T) * f'(outputs_below); items `first` to `last` of `backward_items`.
 
     Parameters
@@ -128,7 +128,8 @@ def backward(kernels, layer, below, parameters, deltas, index, rows, deltas_belo
         column = item // tiles * width
         columns = min(width, padded - column)
         if column != packed:
-            transpose_weights(kernels, layer, parameters, column, min(columns, layer[INPUTS] - column), scratch, columns)
+            weights = min(columns, layer[INPUTS] - column)
+            transpose_weights(kernels, layer, parameters, column, weights, scratch, columns)
             packed = column
         tile = item % tiles
         row = rows * tile // tiles
@@ -146,8 +147,8 @@ def gradient_items(layer, like):
     return panels_for(layer[PADDED], like) * tiles_for(layer[INPUTS])
 
 
-@kernel(INT_POINTER, INT_POINTER, NUMBERS, INT, INT_POINTER, INT, NUMBERS, NUMBERS, INT, DOUBLE_POINTER, NUMBERS,
-        NUMBERS, INT, NUMBERS, INT, NUMBERS, INT, INT)
+@kernel(INT_POINTER, NUMBERS, INT, INT_POINTER, INT, NUMBERS, NUMBERS, INT, DOUBLE_POINTER, NUMBERS, NUMBERS, INT,
+        NUMBERS, INT, NUMBERS, INT, INT)
 def gradient(kernels, layer, a, a_stride, index, rows, deltas, constants, optimizer, coefficients, parameters, state,
              count, gradients, accumulate, scratch, first, last):
     """dW and db of a layer and the update they cause; items `first` to `last` of `gradient_items`.
@@ -188,7 +189,8 @@ def gradient(kernels, layer, a, a_stride, index, rows, deltas, constants, optimi
             place = panel + inputs * columns
             target = shift(gradients, place) if optimizer == WRITE_GRADIENT else scratch
             start = target if accumulate else constants
-            column_tile(kernels, 1, columns // lanes(a), rows, one, 0, index, delta_columns, stride, start, 0, target, columns)
+            column_tile(kernels, 1, columns // lanes(a), rows, one, 0, index, delta_columns, stride,
+                        start, 0, target, columns)
             if optimizer != WRITE_GRADIENT:
                 update(kernels, optimizer, coefficients, 0, columns, shift(parameters, place), target,
                        shift(state, place), shift(state, count + place))

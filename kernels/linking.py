@@ -9,6 +9,8 @@ a pointer to the table of addresses. The call costs about a nanosecond.
     def scale(code, factor, block, count): ...  # compiled with NUMBERS a pointer to float32, and to float64
 
     scale(kernels, code, factor, block, count)  # in a compiled program; kernels points to kernel_table(dtype)
+
+A kernel that calls other kernels has `kernels` as its first parameter, of no type in the decorator.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,7 +64,9 @@ class Kernel:
     def __init__(self, function: Callable[..., None], arguments: tuple[types.Type, ...]) -> None:
         functools.update_wrapper(self, function)
         self.function = function
-        self.arguments = arguments
+        # A kernel whose first parameter is called `kernels` calls others, and is handed the table it was called through.
+        self.calls_others = next(iter(inspect.signature(function).parameters)) == "kernels"
+        self.arguments = (INT_POINTER, *arguments) if self.calls_others else arguments
         self.slot = len(KERNELS)
         self._c_functions: dict[int, Any] = {}
         KERNELS.append(self)
@@ -77,6 +82,8 @@ class Kernel:
 
         The arrays are trusted to be as large as the kernel takes them to be; the functions of `standalone` check.
         """
+        if self.calls_others:
+            arguments = (kernels, *arguments)
         values = [value.ctypes.data if isinstance(value, np.ndarray) else value for value in arguments]
         self._c_function(int(kernels[self.slot]))(*values)
 
@@ -89,6 +96,8 @@ class Kernel:
 
     def _lower(self, context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
         kernels, *arguments = values
+        if self.calls_others:
+            arguments = list(values)
         address = builder.load(builder.gep(kernels, [ir.IntType(64)(self.slot)]))
         function_type = ir.FunctionType(ir.VoidType(), [value.type for value in arguments])
         builder.call(builder.inttoptr(address, function_type.as_pointer()), arguments)
@@ -99,7 +108,7 @@ class Kernel:
         sig = types.void(*self.typed_arguments(dtype))
         compiled = CFunc(self.function, (sig.args, sig.return_type), locals={}, options={})
         cache_on_disk(compiled).compile()
-        return int(compiled.address)
+        return int(compiled.address or 0)
 
 
 KERNELS: list[Kernel] = []
@@ -110,10 +119,12 @@ def _template_of(entry: Kernel) -> type[AbstractTemplate]:
         key = entry
 
         def generic(self, args: Any, kws: Any) -> Any:
-            if len(args) != len(entry.arguments) + 1:
+            given = args if entry.calls_others else args[1:]
+            if len(given) != len(entry.arguments):
                 return None
-            dtypes = [arg.dtype for arg, kind in zip(args[1:], entry.arguments, strict=True) if kind is NUMBERS]
-            return signature(types.void, INT_POINTER, *entry.typed_arguments(dtypes[0]))
+            dtypes = [arg.dtype for arg, kind in zip(given, entry.arguments, strict=True) if kind is NUMBERS]
+            typed = entry.typed_arguments(dtypes[0])
+            return signature(types.void, *(typed if entry.calls_others else [INT_POINTER, *typed]))
 
     return Template
 

@@ -20,8 +20,19 @@ from .activations import softmax_exponentials
 from .batches import FLOAT32, LABELS
 from .elementary import log, sigmoid, softplus
 from .linking import DOUBLE, DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, kernel
-from .simd import (float32_pointer, float64_pointer, fma, full, int64_pointer, keep_first, lanes, load, shift, store,
-                   sum_lanes)
+from .simd import (
+    float32_pointer,
+    float64_pointer,
+    fma,
+    full,
+    int64_pointer,
+    keep_first,
+    lanes,
+    load,
+    shift,
+    store,
+    sum_lanes,
+)
 
 CROSS_ENTROPY, BINARY_CROSS_ENTROPY, HALF_SQUARED_ERROR, MEAN_SQUARED_ERROR = range(4)
 
@@ -29,7 +40,7 @@ CROSS_ENTROPY, BINARY_CROSS_ENTROPY, HALF_SQUARED_ERROR, MEAN_SQUARED_ERROR = ra
 @njit
 def takes_preactivations(loss):
     """Whether a loss works on pre-activations, so that the output layer's activation is not applied before it."""
-    return loss == CROSS_ENTROPY or loss == BINARY_CROSS_ENTROPY
+    return loss in (CROSS_ENTROPY, BINARY_CROSS_ENTROPY)
 
 
 @njit

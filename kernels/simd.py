@@ -298,20 +298,20 @@ def _nan_maximum(a: Lanes, b: Lanes) -> Lanes:
 
 
 @intrinsic
-def pointer(typing_context, array):  # type: ignore[no-untyped-def]
+def pointer(typing_context, array):
     """Pointer to the first element of an array."""
 
-    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, sig, values):
         return context.make_array(sig.args[0])(context, builder, values[0]).data
 
     return types.CPointer(array.dtype)(array), generate
 
 
 @intrinsic
-def pointer_at(typing_context, address, like):  # type: ignore[no-untyped-def]
+def pointer_at(typing_context, address, like):
     """Pointer to memory at an integer address, of the type of the pointer `like`."""
 
-    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, sig, values):
         return builder.inttoptr(values[0], context.get_value_type(sig.return_type))
 
     return like(types.int64, like), generate
@@ -319,8 +319,8 @@ def pointer_at(typing_context, address, like):  # type: ignore[no-untyped-def]
 
 def _typed_pointer(dtype: types.Type) -> Any:
     @intrinsic
-    def pointer_to(typing_context, address):  # type: ignore[no-untyped-def]
-        def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+    def pointer_to(typing_context, address):
+        def generate(context, builder, sig, values):
             return builder.inttoptr(values[0], context.get_value_type(sig.return_type))
 
         return types.CPointer(dtype)(types.int64), generate
@@ -335,10 +335,10 @@ float64_pointer = _typed_pointer(types.float64)
 
 
 @intrinsic
-def shift(typing_context, base, elements):  # type: ignore[no-untyped-def]
+def shift(typing_context, base, elements):
     """Pointer `elements` elements after `base`."""
 
-    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, sig, values):
         return builder.gep(values[0], [values[1]])
 
     return base(base, types.int64), generate
@@ -348,11 +348,11 @@ def shift(typing_context, base, elements):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def lanes(typing_context, base):  # type: ignore[no-untyped-def]
+def lanes(typing_context, base):
     """Number of elements in a register, for the element type of a pointer: a constant when compiled."""
     count = lanes_of(base.dtype.bitwidth // 8)
 
-    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, sig, values):
         return INT64(count)
 
     return types.int64(base), generate
@@ -364,11 +364,11 @@ def vector_pointer(builder: ir.IRBuilder, base: ir.Value, kind: ir.VectorType, i
 
 
 @intrinsic
-def load(typing_context, base, index):  # type: ignore[no-untyped-def]
+def load(typing_context, base, index):
     """Vector of the elements ``base[index : index + lanes]``; any alignment."""
     vector = Vector(base.dtype)
 
-    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, sig, values):
         kind = llvm_vector(vector)
         loaded = builder.load(vector_pointer(builder, values[0], kind, values[1]))
         loaded.align = kind.element.get_abi_size(context.target_data)
@@ -378,10 +378,10 @@ def load(typing_context, base, index):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def store(typing_context, base, index, value):  # type: ignore[no-untyped-def]
+def store(typing_context, base, index, value):
     """Write a vector to ``base[index : index + lanes]``; any alignment."""
 
-    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, sig, values):
         kind = llvm_vector(value)
         stored = builder.store(values[2], vector_pointer(builder, values[0], kind, values[1]))
         stored.align = kind.element.get_abi_size(context.target_data)
@@ -391,21 +391,21 @@ def store(typing_context, base, index, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def full(typing_context, base, number):  # type: ignore[no-untyped-def]
+def full(typing_context, base, number):
     """Vector with `number` in every lane, for the element type of the pointer `base`."""
     vector = Vector(base.dtype)
 
-    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, sig, values):
         return _as_lanes(context, builder, sig.args[1], values[1], vector).value
 
     return vector(base, number), generate
 
 
 @intrinsic
-def keep_first(typing_context, value, count, other):  # type: ignore[no-untyped-def]
+def keep_first(typing_context, value, count, other):
     """The first `count` lanes of `value`, the number `other` in the rest."""
 
-    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, sig, values):
         kind = ir.VectorType(INT64, value.lanes)
         positions = ir.Constant(kind, list(range(value.lanes)))
         mask = builder.icmp_signed("<", positions, splat(builder, values[1], kind))
@@ -419,8 +419,8 @@ def _reduction(combine: Callable[[Lanes, Lanes], Lanes], doc: str) -> Any:
     """Reduce the lanes of a vector to one number by halving, in an order fixed by the vector's width."""
 
     @intrinsic
-    def reduce(typing_context, value):  # type: ignore[no-untyped-def]
-        def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+    def reduce(typing_context, value):
+        def generate(context, builder, sig, values):
             current, width = values[0], value.lanes
             while width > 1:
                 half = width // 2
@@ -478,14 +478,14 @@ def adam_direction(moment: Lanes, square: Lanes, epsilon: Lanes) -> Lanes:
 
 
 @intrinsic
-def flush_denormals(typing_context):  # type: ignore[no-untyped-def]
+def flush_denormals(typing_context):
     """Treat denormal numbers as zero on this thread from now on; return the mode to `restore_mode`.
 
     Moments of idle weights decay into denormals, which the processor handles in microcode: a step of training
     took more than twice as long without this.
     """
 
-    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, sig, values):
         if IS_X86:
             slot = cgutils.alloca_once(builder, INT32)
             _mxcsr(builder, "llvm.x86.sse.stmxcsr", slot)
@@ -505,10 +505,10 @@ def flush_denormals(typing_context):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def restore_mode(typing_context, mode):  # type: ignore[no-untyped-def]
+def restore_mode(typing_context, mode):
     """Set the mode of denormal numbers to what `flush_denormals` found."""
 
-    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, sig, values):
         if IS_X86:
             slot = cgutils.alloca_once(builder, INT32)
             builder.store(builder.trunc(values[0], INT32), slot)

@@ -26,7 +26,8 @@ def _check(name: str, array: Any, shape: tuple[int | None, ...], dtype: np.dtype
     if array.dtype.name not in allowed or not array.dtype.isnative:
         raise TypeError(f"{name} must be of dtype {' or '.join(allowed)}, got {array.dtype}")
     wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
-    if array.ndim != len(shape) or any(n != (m or n) for n, m in zip(array.shape, shape, strict=True)) or 0 in array.shape:
+    fits = array.ndim == len(shape) and all(m in (None, n) for n, m in zip(array.shape, shape, strict=True))
+    if not fits or 0 in array.shape:
         raise ValueError(f"{name} must have shape {wanted} and no length 0, got {array.shape}")
     return np.ascontiguousarray(array)
 
@@ -75,7 +76,7 @@ def pack(weights: Array, bias: Array) -> tuple[Array, Array]:
     """
     weights = _check("weights", weights, (None, None))
     bias = _check("bias", bias, (weights.shape[1],), weights.dtype)
-    layer = _layer_row(*weights.shape, weights.dtype)
+    layer = _layer_row(weights.shape[0], weights.shape[1], weights.dtype)
     parameters = layout.aligned_zeros(layout.parameter_count(layer[np.newaxis]), weights.dtype)
     layout.pack_layer(layer, parameters, weights, bias)
     return layer, parameters
@@ -92,7 +93,7 @@ def dense_forward_packed(X: Array, layer: Array, parameters: Array, activation: 
     kernels, rows = kernel_table(X.dtype), len(X)
     outputs = layout.aligned_zeros(rows * stride, X.dtype)
     items = -(-int(layer[layout.PADDED]) // (TILE_VECTORS * lanes_of(X.itemsize))) * -(-rows // TILE_ROWS)
-    dense.forward(kernels, kernels, layer, parameters, X, inputs, np.arange(rows), rows, outputs, activation, alpha,
+    dense.forward(kernels, layer, parameters, X, inputs, np.arange(rows), rows, outputs, activation, alpha,
                   0, items)
     if activation == activations.SOFTMAX:
         activations.softmax_rows(kernels, outputs, stride, rows, units)
@@ -201,7 +202,7 @@ def dense_backward(delta: Array, weights: Array, a: Array, activation: int = act
     width = TILE_VECTORS * lanes_of(weights.itemsize)
     items = -(-int(below[layout.PADDED]) // width) * -(-rows // TILE_ROWS)
     kernels = kernel_table(weights.dtype)
-    dense.backward(kernels, kernels, layer, below, parameters, deltas, np.arange(rows), rows, deltas_below, outputs,
+    dense.backward(kernels, layer, below, parameters, deltas, np.arange(rows), rows, deltas_below, outputs,
                    activation, alpha, _constants(weights.dtype), layout.aligned_zeros(units * width, weights.dtype),
                    0, items)
     return deltas_below[:, :inputs]
@@ -219,14 +220,24 @@ def weight_gradient(a: Array, delta: Array) -> tuple[Array, Array]:
     items = -(-int(layer[layout.PADDED]) // width) * -(-inputs // TILE_ROWS)
     kernels = kernel_table(a.dtype)
     nothing = layout.aligned_zeros(1, a.dtype)  # in place of what only an update needs
-    dense.gradient(kernels, kernels, layer, a, inputs, np.arange(rows), rows, _padded_rows(delta), _constants(a.dtype),
+    dense.gradient(kernels, layer, a, inputs, np.arange(rows), rows, _padded_rows(delta), _constants(a.dtype),
                    updates.WRITE_GRADIENT, np.zeros(updates.COEFFICIENTS), nothing, nothing, count, gradients, 0,
                    nothing, 0, items)
     return layout.unpack_layer(layer, gradients)
 
 
-def update(optimizer: int, w: Array, g: Array, state: list[Array], learning_rate: float, step: int = 1,
-           decay_1: float = 0.9, decay_2: float = 0.999, epsilon: float = 1e-8, l2: float = 0.0) -> tuple[Array, list[Array]]:
+def update(
+    optimizer: int,
+    w: Array,
+    g: Array,
+    state: list[Array],
+    learning_rate: float,
+    step: int = 1,
+    decay_1: float = 0.9,
+    decay_2: float = 0.999,
+    epsilon: float = 1e-8,
+    l2: float = 0.0,
+) -> tuple[Array, list[Array]]:
     """One update of parameters w from their gradient g; returns the new parameters and state.
 
     Parameters

@@ -34,30 +34,30 @@ HAS_YIELD = os.name == "posix"
 
 
 @intrinsic
-def atomic_add(typing_context, base, amount):  # type: ignore[no-untyped-def]
+def atomic_add(typing_context, base, amount):
     """Add to the integer at a pointer as one indivisible step; return what was there before."""
 
-    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, sig, values):
         return builder.atomic_rmw("add", values[0], values[1], "seq_cst")
 
     return types.int64(base, types.int64), generate
 
 
 @intrinsic
-def atomic_load(typing_context, base):  # type: ignore[no-untyped-def]
+def atomic_load(typing_context, base):
     """Read the integer at a pointer, and see all that was written before it was."""
 
-    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, sig, values):
         return builder.load_atomic(values[0], "acquire", 8)
 
     return types.int64(base), generate
 
 
 @intrinsic
-def compare_and_set(typing_context, base, expected, new):  # type: ignore[no-untyped-def]
+def compare_and_set(typing_context, base, expected, new):
     """Set the integer at a pointer to `new` if it is `expected`."""
 
-    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, sig, values):
         builder.cmpxchg(values[0], values[1], values[2], "seq_cst", "seq_cst")
         return context.get_dummy_value()
 
@@ -65,10 +65,10 @@ def compare_and_set(typing_context, base, expected, new):  # type: ignore[no-unt
 
 
 @intrinsic
-def pause(typing_context):  # type: ignore[no-untyped-def]
+def pause(typing_context):
     """Tell the processor that this thread is spinning."""
 
-    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, sig, values):
         if IS_X86:
             function = cgutils.get_or_insert_function(
                 builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause")
@@ -83,10 +83,10 @@ def pause(typing_context):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def yield_processor(typing_context):  # type: ignore[no-untyped-def]
+def yield_processor(typing_context):
     """Let another thread run on this processor."""
 
-    def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+    def generate(context, builder, sig, values):
         if HAS_YIELD:
             function = cgutils.get_or_insert_function(
                 builder.module, ir.FunctionType(ir.IntType(32), []), "sched_yield")

@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 from . import simd
 from .linking import INT, INT_POINTER, NUMBERS, kernel
-from .simd import INT32, INT64, TILE_ROWS, TILE_VECTORS, Lanes, Vector
+from .simd import INT64, TILE_ROWS, TILE_VECTORS, Lanes, Vector
 
 
 def _tile_function(module: ir.Module, by_column: bool, height: int, vectors: int, vector: Vector,
@@ -98,14 +98,14 @@ def _tile_dispatch(by_column: bool) -> Any:
     """Make the Numba intrinsic that jumps to the loop for a height and a width."""
 
     @intrinsic
-    def dispatch(typing_context, height, vectors, steps, a, a_stride, rows,  # type: ignore[no-untyped-def]
+    def dispatch(typing_context, height, vectors, steps, a, a_stride, rows,
                  b, b_stride, start, start_stride, c, c_stride):
         vector = Vector(a.dtype)
         index_pointer = types.CPointer(types.int64)
         sig = types.void(types.int64, types.int64, types.int64, a, types.int64, index_pointer,
                          a, types.int64, a, types.int64, a, types.int64)
 
-        def generate(context, builder, sig, values):  # type: ignore[no-untyped-def]
+        def generate(context, builder, sig, values):
             height_value, vectors_value, *arguments = values
             end = builder.append_basic_block("tile.end")
             case = builder.add(builder.mul(height_value, INT64(TILE_VECTORS)), vectors_value)

@@ -4,7 +4,7 @@ With g the gradient (for weights with L2 regularisation, g + l2 w), r the learni
 
     SGD        w <- w - r g
     momentum   v <- mu v - r g;  w <- w + v                       (Polyak, 1964; Sutskever et al., 2013, eq. 1-2)
-    Nesterov   v <- mu v - r g;  w <- w + mu v - r g              (Sutskever et al., 2013; the form of Keras, scikit-learn)
+    Nesterov   v <- mu v - r g;  w <- w + mu v - r g              (Sutskever et al., 2013, as Keras has it)
     Adam       m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
                w <- w - r (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)    (Kingma and Ba, 2015, algorithm 1)
 
