@@ -117,7 +117,10 @@ def multiply_by_derivative(code, alpha, deltas, outputs, stride, rows, columns):
 
 @njit
 def softmax_exponentials(source, target, units):
-    """Write exp(z - max z) of one row to `target`, zero in its padding; return (max z, sum of exponentials)."""
+    """Write exp(z - max z) of one row to `target`, zero in its padding; return (max z, sum of exponentials).
+
+    The maximum may pass over a NaN: its own exponential then makes the sum NaN.
+    """
     step = lanes(source)
     largest = full(source, -float("inf"))
     for i in range(0, units, step):

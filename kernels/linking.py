@@ -64,7 +64,7 @@ class Kernel:
     def __init__(self, function: Callable[..., None], arguments: tuple[types.Type, ...]) -> None:
         functools.update_wrapper(self, function)
         self.function = function
-        # A kernel whose first parameter is called `kernels` calls others, and is handed the table it was called through.
+        # A kernel whose first parameter is called `kernels` calls others, and is handed the table it came through.
         self.calls_others = next(iter(inspect.signature(function).parameters)) == "kernels"
         self.arguments = (INT_POINTER, *arguments) if self.calls_others else arguments
         self.slot = len(KERNELS)

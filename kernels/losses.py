@@ -60,17 +60,31 @@ def read_targets(y, kind, stride, sample, units, target):
 
 
 @njit
-def _label_cross_entropy(z, delta, units, label, scale):
-    """Cross entropy of one row with an integer label; NaN if the label is none of the units."""
-    step = lanes(z)
-    top, total = softmax_exponentials(z, delta, units)
-    factor = scale / total
-    for i in range(0, units, step):
-        store(delta, i, load(delta, i) * factor)
-    if label < 0 or label >= units:
-        return float("nan")
-    delta[label] -= scale
-    return sum_lanes(keep_first(log(full(z, total)), 1, 0.0)) + (top - z[label])
+def _label_cross_entropy(outputs, stride, units, labels, samples, rows, scale, totals, deltas, row_losses):
+    """Cross entropy with integer labels, log sum exp z - z of the label; NaN where it is none of the units.
+
+    The logarithms are taken of a register full of rows at a time; `totals` holds their sums of exponentials.
+    """
+    step = lanes(outputs)
+    for first in range(0, rows, step):
+        count = min(step, rows - first)
+        store(totals, 0, full(totals, 1.0))
+        for r in range(count):
+            z = shift(outputs, (first + r) * stride)
+            delta = shift(deltas, (first + r) * stride)
+            top, totals[r] = softmax_exponentials(z, delta, units)
+            factor = scale / totals[r]
+            for i in range(0, units, step):
+                store(delta, i, load(delta, i) * factor)
+            label = labels[samples[first + r]]
+            if label < 0 or label >= units:
+                row_losses[first + r] = float("nan")
+                continue
+            delta[label] -= scale
+            row_losses[first + r] = top - z[label]
+        store(totals, 0, log(load(totals, 0)))
+        for r in range(count):
+            row_losses[first + r] += totals[r]
 
 
 @njit
@@ -130,12 +144,13 @@ def loss_rows(loss, outputs, stride, units, y, y_kind, y_stride, samples, rows, 
     deltas : like `outputs`, written
     row_losses : (rows,) float64, written
     """
+    if y_kind == LABELS:
+        _label_cross_entropy(outputs, stride, units, int64_pointer(y), samples, rows, scale, target, deltas,
+                             row_losses)
+        return
     for r in range(rows):
         row = shift(outputs, r * stride)
         delta = shift(deltas, r * stride)
-        if y_kind == LABELS:
-            row_losses[r] = _label_cross_entropy(row, delta, units, int64_pointer(y)[samples[r]], scale)
-            continue
         read_targets(y, y_kind, y_stride, samples[r], units, target)
         if loss == CROSS_ENTROPY:
             row_losses[r] = _target_cross_entropy(row, delta, units, target, scale)

@@ -284,14 +284,12 @@ def sqrt(x: Lanes) -> Lanes:
 
 @vector_function
 def maximum(a: Lanes, b: Lanes) -> Lanes:
-    """The larger of two vectors, lane by lane; NaN in either is kept."""
-    return _nan_maximum(a, b)
+    """The larger of two vectors, lane by lane; b where either is NaN."""
+    return _larger(a, b)
 
 
-def _nan_maximum(a: Lanes, b: Lanes) -> Lanes:
-    larger = a.where(">", b, a, b)  # b where either is NaN
-    is_nan = a.builder.fcmp_unordered("uno", a.value, a.value)
-    return a.like(a.builder.select(is_nan, a.value, larger.value))
+def _larger(a: Lanes, b: Lanes) -> Lanes:
+    return a.where(">", b, a, b)
 
 
 # ---- pointers
@@ -438,7 +436,7 @@ def _reduction(combine: Callable[[Lanes, Lanes], Lanes], doc: str) -> Any:
 
 
 sum_lanes = _reduction(lambda a, b: a + b, "Sum of the lanes.")
-max_lanes = _reduction(_nan_maximum, "Largest lane; NaN if there is one.")
+max_lanes = _reduction(_larger, "Largest lane; what it is where some are NaN is not defined.")
 
 
 # ---- reciprocals
@@ -457,21 +455,19 @@ def adam_direction(moment: Lanes, square: Lanes, epsilon: Lanes) -> Lanes:
 
     A division and a square root cost as much as the product that made the gradient. In float32 on AVX-512
     the estimates with one Newton step each cost a fraction: r = rsqrt(s), r <- r (3 - s r^2) / 2;
-    c = 1/d, c <- c (2 - d c).
+    c = 1/d, q = m c, q <- q + q (1 - d c).
     """
     if moment.is_double or not HAS_RECIPROCAL_ESTIMATE:
         return moment / (square.sqrt() + epsilon)
-    # A square below the smallest normal number has an infinite estimate, and one of infinity a zero:
-    # both would make 0 * inf.
-    finite = square.where("<", 1e-36, 1e-36, square)
-    estimate = _estimate(finite, "llvm.x86.avx512.rsqrt14.ps.512")
-    half = finite * 0.5 * estimate
-    estimate = estimate * (-half).fma(estimate, 1.5)
-    root = square.where("<", 1e-36, 0.0, finite * estimate)
-    divisor = root + epsilon
+    # A square below the smallest normal number would have an infinite estimate; with the bound the root of such a
+    # square comes out smaller than it is, beside an epsilon that is larger than both.
+    bounded = square.where("<", 1e-36, 1e-36, square)
+    estimate = _estimate(bounded, "llvm.x86.avx512.rsqrt14.ps.512")
+    estimate = estimate * (bounded * -0.5 * estimate).fma(estimate, 1.5)
+    divisor = square.fma(estimate, epsilon)
     inverse = _estimate(divisor, "llvm.x86.avx512.rcp14.ps.512")
-    inverse = inverse * (-divisor).fma(inverse, 2.0)
-    return moment * inverse
+    quotient = moment * inverse
+    return quotient.fma((-divisor).fma(inverse, 1.0), quotient)
 
 
 # ---- denormal numbers
