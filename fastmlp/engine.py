@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
 
 from .arrays import Source
@@ -13,6 +17,7 @@ from .kernels import epoch, layout
 from .kernels.linking import kernel_table
 from .kernels.simd import TILE_ROWS, TILE_VECTORS, lanes_of
 from .kernels.team import TEAM_SIZE
+from .kernels.tile import row_tile
 from .kernels.updates import COEFFICIENTS, SETTINGS
 from .threads import get_num_threads, team_of
 
@@ -20,6 +25,10 @@ Array = NDArray[Any]
 
 # Multiply-adds of a call below which it runs on one thread: waking the others costs more.
 LEAST_PARALLEL_WORK = 400_000
+
+SLICE_SECONDS = 0.1  # compiled calls are cut to about this length, for progress and Ctrl-C
+TRIAL_SECONDS = 0.03  # length of a slice that tries another number of threads
+SECONDS_BETWEEN_TRIALS = 1.0
 
 # A small network with a large batch is trained in groups of rows (kernels.epoch); these decide when and how.
 LARGEST_GROUPED_NETWORK = 1 << 15  # parameters
@@ -56,6 +65,12 @@ class Network:
         return self.standardised or source.array.dtype != self.dtype
 
 
+@functools.cache
+def _compile_entry() -> None:
+    """Compile the entry point, or load it from the cache, so that no timed call does."""
+    epoch.run.compile((types.int64, types.int64, types.int64[::1]))
+
+
 class Call:
     """The memory and the arguments of compiled calls on one network, for up to `rows` rows at a time.
 
@@ -73,6 +88,7 @@ class Call:
     """
 
     def __init__(self, network: Network, rows: int, threads: int, *, shared: bool, staged: bool) -> None:
+        _compile_entry()
         self.context = np.zeros(layout.CONTEXT_FIELDS, np.int64)
         self.network = network
         self.rows = rows
@@ -197,6 +213,64 @@ def training_call(network: Network, batch: int, staged: bool, *, gradients: bool
 def threads_for(network: Network, rows: int, factor: int) -> int:
     """Number of threads for a call whose parts take `rows` rows, at `factor` times the work of going forward."""
     return get_num_threads() if rows * network.work * factor >= LEAST_PARALLEL_WORK else 1
+
+
+@functools.cache
+def tile_speed(dtype: np.dtype[Any]) -> float:
+    """Multiply-adds a second of one core in the micro-kernel, measured."""
+    width = TILE_VECTORS * lanes_of(dtype.itemsize)
+    steps, repeats = 256, 20
+    a, b, c = np.ones((TILE_ROWS, steps), dtype), np.ones((steps, width), dtype), np.zeros((TILE_ROWS, width), dtype)
+    rows, kernels = np.arange(TILE_ROWS), kernel_table(dtype)
+    best = math.inf
+    for _ in range(3):
+        began = time.perf_counter()
+        for _ in range(repeats):
+            row_tile(kernels, TILE_ROWS, TILE_VECTORS, steps, a, steps, rows, b, width, c, width, c, width)
+        best = min(best, time.perf_counter() - began)
+    return repeats * TILE_ROWS * width * steps / best
+
+
+class ThreadChoice:
+    """Chooses, while training runs, between one thread and all of them.
+
+    On a machine of our own, a step above `LEAST_PARALLEL_WORK` gains by more threads. Where other programs want the
+    same processors it may lose by them, a thousandfold if the step is short: a thread that waits at a barrier waits
+    for one that is not running. So when a slice on all threads is slower than half of what one core does in the
+    micro-kernel, a short slice is run on one thread, and the faster way is kept; the slower one is tried again
+    from time to time. Results do not depend on the number of threads.
+    """
+
+    def __init__(self, network: Network, rows: int) -> None:
+        self.work = 3 * rows * network.work  # multiply-adds of a step
+        self.many = threads_for(network, rows, 3)
+        self.threads = self.many
+        self.suspect = 0.5 * tile_speed(network.dtype) if self.many > 1 else 0.0
+        self._speeds: dict[int, float] = {}
+        self._since_trial = 0.0
+        self._trial: int | None = None
+
+    def suits(self, network: Network, rows: int) -> bool:
+        """Whether this choice was made for steps like those, and the number of threads is still the same."""
+        return self.work == 3 * rows * network.work and self.many == threads_for(network, rows, 3)
+
+    def next(self) -> tuple[int, float]:
+        """Return the number of threads of the next slice and the seconds it may take."""
+        if self._trial is not None:
+            return self._trial, TRIAL_SECONDS
+        return self.threads, SLICE_SECONDS
+
+    def report(self, threads: int, steps: int, seconds: float) -> None:
+        """Tell how long a slice of `steps` steps took."""
+        self._speeds[threads] = steps * self.work / max(seconds, 1e-9)
+        self._since_trial += seconds
+        if self._trial is not None:
+            self.threads = max(self._speeds, key=lambda number: self._speeds[number])
+            self._trial, self._since_trial = None, 0.0
+        elif self.many > 1 and self._speeds[self.threads] < self.suspect:
+            known = len(self._speeds) == 2
+            if not known or self._since_trial > SECONDS_BETWEEN_TRIALS:
+                self._trial = 1 if self.threads == self.many else self.many
 
 
 def chunk_rows(network: Network) -> int:

@@ -76,7 +76,7 @@ class Adam(Optimizer):
     beta_1, beta_2 : float
         Decay rates of the first and second moment, at least 0 and below 1; default 0.9 and 0.999.
     epsilon : float
-        Added to the square root of the second moment, above 0; default 1e-8.
+        Added to the square root of the second moment, from 1e-16 to 1e3; default 1e-8.
     """
 
     beta_1: float = 0.9
@@ -87,7 +87,7 @@ class Adam(Optimizer):
     def __post_init__(self) -> None:
         check_number("beta_1", self.beta_1, low=0.0, high=1.0, below=True)
         check_number("beta_2", self.beta_2, low=0.0, high=1.0, below=True)
-        check_number("epsilon", self.epsilon, low=1e-30, high=1e3)
+        check_number("epsilon", self.epsilon, low=1e-16, high=1e3)
 
     def settings(self) -> tuple[float, float, float]:
         return self.beta_1, self.beta_2, self.epsilon

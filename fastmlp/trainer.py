@@ -22,7 +22,6 @@ from .optimizers import check_optimizer
 from .schedules import check_schedule
 from .validation import check_flag, check_integer, check_number
 
-SLICE_SECONDS = 0.1  # compiled calls are cut to about this length, for progress and Ctrl-C
 ASSUMED_SPEED = 2e9  # multiply-adds a second taken for granted before a slice has been timed
 
 
@@ -96,6 +95,7 @@ class Trainer:
         self.stop_training = False
         self._state = self._new_state()
         self._step_call: engine.Call | None = None
+        self._choice: engine.ThreadChoice | None = None
         self._busy = False
 
     def _new_state(self) -> NDArray[Any]:
@@ -272,6 +272,13 @@ class Trainer:
         return call
 
 
+    def _thread_choice(self, rows: int) -> engine.ThreadChoice:
+        """Return what earlier calls of `fit` have learned about the number of threads, or a new start."""
+        if self._choice is None or not self._choice.suits(self.model.network, rows):
+            self._choice = engine.ThreadChoice(self.model.network, rows)
+        return self._choice
+
+
 class _Exclusive:
     """Guards a trainer against being used from two threads, or from one of its own callbacks, at once."""
 
@@ -310,8 +317,8 @@ class _Fit:
         self.call.context[layout.SHUFFLE] = shuffle
         self.call.context[layout.UPDATES_BEFORE] = self.first_update
         self.call.context[layout.EPOCHS_BEFORE] = self.first_epoch
-        self.threads = engine.threads_for(network, self.batch, 3)
-        self.slice_steps = max(1, int(ASSUMED_SPEED * SLICE_SECONDS / (3 * network.work * self.batch)))
+        self.choice = trainer._thread_choice(self.batch)
+        self.seconds_per_step = self.choice.work / ASSUMED_SPEED
         # Where nothing happens between epochs, a slice may span several of them.
         self.stops_at_epochs = bool(callbacks or progress or validation)
         self.loss_sum = np.zeros(epochs)
@@ -342,18 +349,21 @@ class _Fit:
         """Run some steps from number `step`; record the epochs that end among them; return the next step."""
         epoch = step // self.steps_per_epoch
         end_of_epoch = (epoch + 1) * self.steps_per_epoch
-        end = min(step + self.slice_steps, end_of_epoch if self.stops_at_epochs else self.total_steps)
+        threads, limit = self.choice.next()
+        slice_steps = max(1, int(limit / self.seconds_per_step))
+        end = min(step + slice_steps, end_of_epoch if self.stops_at_epochs else self.total_steps)
         rates = self.trainer.schedule(self.trainer.learning_rate, np.arange(step, end), self.total_steps)
         self.call.set_steps(step, np.ascontiguousarray(rates, np.float64))
         began = time.perf_counter()
         try:
-            self.call.train(self.threads)
+            self.call.train(threads)
         finally:
             done = int(self.call.context[layout.STEPS_DONE])
             self.trainer.steps = self.first_update + done
             self.trainer.epochs = self.first_epoch + done // self.steps_per_epoch
         seconds = time.perf_counter() - began
-        self.slice_steps = max(1, int((done - step) * min(SLICE_SECONDS / max(seconds, 1e-9), 1000)))
+        self.seconds_per_step = max(seconds / (done - step), 1e-7)
+        self.choice.report(threads, done - step, seconds)
         self._account(step, done, seconds, rates, bar)
         return done
 

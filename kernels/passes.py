@@ -206,4 +206,5 @@ def weight_gradients(context, parameters, workspace, scratch, index, rows, optim
         work = rows * layer[INPUTS] * layer[PADDED]
         gradient(kernels, layer, a, a_stride, _hidden_index(context, l, index), rows,
                  shift(workspace, layer[DELTAS]), constants, optimizer, coefficients, parameters, state,
-                 context[layout.COUNT], gradients, accumulate, scratch, first_of(items, part, parts, work), first_of(items, part + 1, parts, work))
+                 context[layout.COUNT], gradients, accumulate, scratch,
+                 first_of(items, part, parts, work), first_of(items, part + 1, parts, work))
