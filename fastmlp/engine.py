@@ -27,14 +27,14 @@ Array = NDArray[Any]
 LEAST_PARALLEL_WORK = 400_000
 
 SLICE_SECONDS = 0.1  # compiled calls are cut to about this length, for progress and Ctrl-C
-TRIAL_SECONDS = 0.03  # length of a slice that tries another number of threads
+TRIAL_SECONDS = 0.005, 0.02  # length of the first slice, and of those that try another number of threads
 SECONDS_BETWEEN_TRIALS = 1.0
 
 # A small network with a large batch is trained in groups of rows (kernels.epoch); these decide when and how.
 LARGEST_GROUPED_NETWORK = 1 << 15  # parameters
 LEAST_GROUP_ROWS = 128
 MOST_GROUPS = 16
-PASS_BYTES = 24 << 10  # outputs and deltas of the rows that a group works on at a time, to fit the first-level cache
+PASS_BYTES = 96 << 10  # outputs and deltas of the rows that a group works on at a time, well within the second-level cache
 
 CHUNK_BYTES = 1 << 20  # outputs of the rows that are predicted at a time
 CHUNK_ROWS = (64, 512)
@@ -219,16 +219,15 @@ def threads_for(network: Network, rows: int, factor: int) -> int:
 def tile_speed(dtype: np.dtype[Any]) -> float:
     """Multiply-adds a second of one core in the micro-kernel, measured."""
     width = TILE_VECTORS * lanes_of(dtype.itemsize)
-    steps, repeats = 256, 20
-    a, b, c = np.ones((TILE_ROWS, steps), dtype), np.ones((steps, width), dtype), np.zeros((TILE_ROWS, width), dtype)
-    rows, kernels = np.arange(TILE_ROWS), kernel_table(dtype)
+    steps = 1 << 13
+    a, b, c = np.ones(steps, dtype), np.ones(width, dtype), np.zeros((TILE_ROWS, width), dtype)
+    rows, kernels = np.zeros(TILE_ROWS, np.int64), kernel_table(dtype)
     best = math.inf
-    for _ in range(3):
+    for _ in range(5):
         began = time.perf_counter()
-        for _ in range(repeats):
-            row_tile(kernels, TILE_ROWS, TILE_VECTORS, steps, a, steps, rows, b, width, c, width, c, width)
+        row_tile(kernels, TILE_ROWS, TILE_VECTORS, steps, a, 0, rows, b, 0, c, width, c, width)
         best = min(best, time.perf_counter() - began)
-    return repeats * TILE_ROWS * width * steps / best
+    return TILE_ROWS * width * steps / best
 
 
 class ThreadChoice:
@@ -236,16 +235,17 @@ class ThreadChoice:
 
     On a machine of our own, a step above `LEAST_PARALLEL_WORK` gains by more threads. Where other programs want the
     same processors it may lose by them, a thousandfold if the step is short: a thread that waits at a barrier waits
-    for one that is not running. So when a slice on all threads is slower than half of what one core does in the
-    micro-kernel, a short slice is run on one thread, and the faster way is kept; the slower one is tried again
-    from time to time. Results do not depend on the number of threads.
+    for one that is not running. And some pairs of cores are so far apart that small steps lose by it. So when a
+    slice on all threads is slower than what one core does in the micro-kernel, a short slice is run on one thread,
+    and the faster way is kept; the slower one is tried again from time to time. Results do not depend on the number
+    of threads.
     """
 
     def __init__(self, network: Network, rows: int) -> None:
         self.work = 3 * rows * network.work  # multiply-adds of a step
         self.many = threads_for(network, rows, 3)
         self.threads = self.many
-        self.suspect = 0.5 * tile_speed(network.dtype) if self.many > 1 else 0.0
+        self.suspect = 0.9 * tile_speed(network.dtype) if self.many > 1 else 0.0
         self._speeds: dict[int, float] = {}
         self._since_trial = 0.0
         self._trial: int | None = None
@@ -257,8 +257,8 @@ class ThreadChoice:
     def next(self) -> tuple[int, float]:
         """Return the number of threads of the next slice and the seconds it may take."""
         if self._trial is not None:
-            return self._trial, TRIAL_SECONDS
-        return self.threads, SLICE_SECONDS
+            return self._trial, TRIAL_SECONDS[1]
+        return self.threads, SLICE_SECONDS if self._speeds else TRIAL_SECONDS[0]
 
     def report(self, threads: int, steps: int, seconds: float) -> None:
         """Tell how long a slice of `steps` steps took."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import engine
-from .arrays import Source, check_inputs
+from .arrays import Source, check_inputs, require_finite
 from .callbacks import check_callbacks, notify
 from .history import History
 from .kernels import layout
@@ -22,6 +22,7 @@ from .optimizers import check_optimizer
 from .schedules import check_schedule
 from .validation import check_flag, check_integer, check_number
 
+LARGE_BYTES = 8 << 20  # inputs above this size are searched for NaN only if training on them goes wrong
 ASSUMED_SPEED = 2e9  # multiply-adds a second taken for granted before a slice has been timed
 
 
@@ -147,7 +148,8 @@ class Trainer:
         Raises
         ------
         TypeError, ValueError
-            If an argument is not of its kind, or not allowed; then nothing is changed.
+            If an argument is not of its kind, or not allowed; then nothing is changed. NaN or infinity in an X of
+            more than 8 MB is found in the first epoch, which is then undone.
         KeyboardInterrupt
             On Ctrl-C, within a step or a tenth of a second, with the model and the trainer fit for use.
 
@@ -161,7 +163,11 @@ class Trainer:
         progress = check_flag("progress", progress)
         shuffle = check_flag("shuffle", shuffle)
         listeners = check_callbacks(callbacks)
-        source, targets = self._check_data(X, y)
+        source = check_inputs(X, self.model.inputs, self.model.dtype, finite=False)
+        large = source.array.nbytes > LARGE_BYTES
+        if not large:
+            require_finite("X", source.array, self.model.dtype)
+        targets = self.loss.check_targets(y, source.rows, self.model.outputs, self.model.dtype)
         validation = None
         if validation_data is not None:
             if split:
@@ -176,7 +182,10 @@ class Trainer:
             targets, kept_targets = targets.split(source.rows)
             validation = kept, kept_targets
         with self._exclusively():
-            _Fit(self, source, targets, validation, epochs, listeners, progress, shuffle).run()
+            fit = _Fit(self, source, targets, validation, epochs, listeners, progress, shuffle)
+            if large:
+                fit.defer_check()
+            fit.run()
         return self.history
 
     def step(self, X: Any, y: Any) -> float:
@@ -324,6 +333,32 @@ class _Fit:
         self.loss_sum = np.zeros(epochs)
         self.seconds = 0.0
         self.seconds_rows = 0
+        self.source = source
+        self.before: tuple[NDArray[Any], NDArray[Any]] | None = None
+
+    def defer_check(self) -> None:
+        """Take note of the state before training, so that inputs need not be searched for NaN beforehand.
+
+        One number of X that is not finite makes the weights it meets not finite, whatever the network. So it is
+        enough to look at X if that has happened after the first epoch, and to undo the epoch if X was to blame.
+        """
+        trainer = self.trainer
+        self.before = trainer.model.network.parameters.copy(), trainer._state.copy()
+
+    def _check_deferred(self) -> None:
+        """Raise ValueError, with everything as it was before `fit`, if X holds NaN or infinity."""
+        if self.before is None:
+            return
+        trainer = self.trainer
+        parameters = trainer.model.network.parameters
+        if self.call.context[layout.NOT_FINITE] or not np.isfinite(parameters).all():
+            try:
+                require_finite("X", self.source.array, trainer.model.dtype)
+            except ValueError:
+                parameters[:], trainer._state[:] = self.before
+                trainer.steps, trainer.epochs = self.first_update, self.first_epoch
+                raise
+        self.before = None
 
     def run(self) -> None:
         trainer = self.trainer
@@ -362,6 +397,8 @@ class _Fit:
             self.trainer.steps = self.first_update + done
             self.trainer.epochs = self.first_epoch + done // self.steps_per_epoch
         seconds = time.perf_counter() - began
+        if done >= self.steps_per_epoch or self.call.context[layout.NOT_FINITE]:
+            self._check_deferred()
         self.seconds_per_step = max(seconds / (done - step), 1e-7)
         self.choice.report(threads, done - step, seconds)
         self._account(step, done, seconds, rates, bar)

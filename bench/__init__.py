@@ -1,0 +1,1 @@
+"""Benchmarks of fastmlp against a plain NumPy implementation; ``python -m bench`` runs them all."""

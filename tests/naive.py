@@ -1,0 +1,305 @@
+"""The oracles: every kernel once more, in plain NumPy on float64, from the textbook's formulas.
+
+Nothing here is fast, clever or numerically careful beyond what float64 gives for the sizes of the tests. Beside the
+oracles there are three small helpers that the tests of the kernels share: `error_bound`, `in_threads`, `cuts`.
+
+The formulas are those of Bishop, Pattern Recognition and Machine Learning, 2006 (chapters 4 and 5), Goodfellow,
+Bengio and Courville, Deep Learning, 2016 (chapters 6 and 8), and of the papers named below.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+DTYPES = ("float32", "float64")
+
+
+def wide(array: Any) -> Array:
+    return np.asarray(array, np.float64)
+
+
+# ---- activations f(z) and their derivatives f'(z)
+
+
+def identity(z: Any) -> Array:
+    return wide(z)
+
+
+def sigmoid(z: Any) -> Array:
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-wide(z)))
+
+
+def tanh(z: Any) -> Array:
+    return np.tanh(wide(z))
+
+
+def relu(z: Any) -> Array:
+    return np.where(wide(z) < 0, 0.0, wide(z))
+
+
+def leaky_relu(z: Any, slope: float) -> Array:
+    return np.where(wide(z) < 0, slope * wide(z), wide(z))
+
+
+def elu(z: Any, alpha: float) -> Array:
+    """z for z >= 0, else alpha (e^z - 1) (Clevert et al., 2016)."""
+    return np.where(wide(z) < 0, alpha * np.expm1(np.minimum(wide(z), 0)), wide(z))
+
+
+def softmax(z: Any) -> Array:
+    """e^z_i / sum over j of e^z_j, in each row."""
+    with np.errstate(invalid="ignore"):
+        exponentials = np.exp(wide(z) - wide(z).max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def activation(name: str, z: Any, alpha: float = 0.0) -> Array:
+    if name in ("leaky_relu", "elu"):
+        return {"leaky_relu": leaky_relu, "elu": elu}[name](z, alpha)
+    return {"identity": identity, "sigmoid": sigmoid, "tanh": tanh, "relu": relu, "softmax": softmax}[name](z)
+
+
+def derivative(name: str, z: Any, alpha: float = 0.0) -> Array:
+    """f'(z), element by element; softmax has a Jacobian instead."""
+    z = wide(z)
+    if name == "identity":
+        return np.ones_like(z)
+    if name == "sigmoid":
+        return sigmoid(z) * (1 - sigmoid(z))
+    if name == "tanh":
+        return 1 - np.tanh(z) ** 2
+    if name == "relu":
+        return np.where(z > 0, 1.0, 0.0)
+    if name == "leaky_relu":
+        return np.where(z < 0, alpha, 1.0)
+    assert name == "elu"
+    return np.where(z < 0, alpha * np.exp(np.minimum(z, 0)), 1.0)
+
+
+def softmax_backward(outputs: Any, by_outputs: Any) -> Array:
+    """Loss by z from loss by p = softmax(z), with the Jacobian d p_i / d z_j = p_i ((i = j) - p_j) written out."""
+    result = np.empty_like(wide(outputs))
+    for row, (p, g) in enumerate(zip(wide(outputs), wide(by_outputs), strict=True)):
+        jacobian = np.diag(p) - np.outer(p, p)
+        result[row] = jacobian.T @ g
+    return result
+
+
+# ---- losses of each row, from z for the two cross entropies and from f(z) for the squared errors
+
+
+def one_hot(labels: Any, units: int) -> Array:
+    return np.eye(units)[np.asarray(labels)]
+
+
+def cross_entropy(z: Any, targets: Any) -> tuple[Array, Array]:
+    """- sum over k of t_k log softmax(z)_k of each row, and its derivative by z; targets are probabilities."""
+    z, t = wide(z), wide(targets)
+    shifted = z - z.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return -(t * log_p).sum(axis=1), softmax(z) * t.sum(axis=1, keepdims=True) - t
+
+
+def binary_cross_entropy(z: Any, targets: Any) -> tuple[Array, Array]:
+    """- mean over k of t log a + (1 - t) log(1 - a), a = sigmoid(z); log a = -log(1 + e^-z)."""
+    z, t = wide(z), wide(targets)
+    log_a, log_rest = -np.logaddexp(0, -z), -np.logaddexp(0, z)
+    return -(t * log_a + (1 - t) * log_rest).mean(axis=1), (sigmoid(z) - t) / z.shape[1]
+
+
+def half_squared_error(a: Any, targets: Any) -> tuple[Array, Array]:
+    error = wide(a) - wide(targets)
+    return 0.5 * (error**2).sum(axis=1), error
+
+
+def mean_squared_error(a: Any, targets: Any) -> tuple[Array, Array]:
+    error = wide(a) - wide(targets)
+    return (error**2).mean(axis=1), 2 * error / error.shape[1]
+
+
+LOSSES: dict[str, Callable[[Any, Any], tuple[Array, Array]]] = {
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+    "half_squared_error": half_squared_error,
+    "mean_squared_error": mean_squared_error,
+}
+FROM_PREACTIVATIONS = ("cross_entropy", "binary_cross_entropy")
+
+
+# ---- a dense layer
+
+
+def dense(X: Any, weights: Any, bias: Any) -> Array:
+    """Pre-activations: z_ij = sum over p of x_ip w_pj, plus b_j."""
+    return wide(X) @ wide(weights) + wide(bias)
+
+
+def backward_delta(delta: Any, weights: Any, z_below: Any, name: str, alpha: float = 0.0) -> Array:
+    """Delta of the layer below: (delta W^T) times f'(z) of that layer, element by element."""
+    by_outputs = wide(delta) @ wide(weights).T
+    if name == "softmax":
+        return softmax_backward(softmax(z_below), by_outputs)
+    return by_outputs * derivative(name, z_below, alpha)
+
+
+def weight_gradient(a: Any, delta: Any) -> tuple[Array, Array]:
+    """dW_ij = sum over rows of a_ri delta_rj; db_j = sum over rows of delta_rj."""
+    return wide(a).T @ wide(delta), wide(delta).sum(axis=0)
+
+
+# ---- a network: layers is a list of (W, b, name of the activation, alpha)
+
+Layer = tuple[Any, Any, str, float]
+
+
+def stage(X: Any, mean: Any = 0.0, scale: Any = 1.0) -> Array:
+    return (wide(X) - wide(mean)) * wide(scale)
+
+
+def preactivations(X: Any, layers: list[Layer]) -> list[Array]:
+    a, found = wide(X), []
+    for weights, bias, name, alpha in layers:
+        found.append(dense(a, weights, bias))
+        a = activation(name, found[-1], alpha)
+    return found
+
+
+def forward(X: Any, layers: list[Layer]) -> Array:
+    return activation(layers[-1][2], preactivations(X, layers)[-1], layers[-1][3])
+
+
+def loss_and_gradients(X: Any, targets: Any, layers: list[Layer], loss: str) -> tuple[float, list[Array]]:
+    """Mean loss over the rows, and [dW0, db0, dW1, db1, ...]; targets are (rows, outputs)."""
+    z = preactivations(X, layers)
+    outputs = [activation(name, z_l, alpha) for (_, _, name, alpha), z_l in zip(layers, z, strict=True)]
+    *_, (_, _, name, alpha) = layers
+    if loss in FROM_PREACTIVATIONS:
+        row_losses, delta = LOSSES[loss](z[-1], targets)
+    else:
+        row_losses, by_outputs = LOSSES[loss](outputs[-1], targets)
+        delta = (softmax_backward(outputs[-1], by_outputs) if name == "softmax"
+                 else by_outputs * derivative(name, z[-1], alpha))
+    delta = delta / len(delta)
+    inputs = [wide(X), *outputs[:-1]]
+    gradients: list[Array] = []
+    for l in range(len(layers) - 1, -1, -1):
+        gradients[:0] = weight_gradient(inputs[l], delta)
+        if l > 0:
+            delta = backward_delta(delta, layers[l][0], z[l - 1], layers[l - 1][2], layers[l - 1][3])
+    return float(row_losses.mean()), gradients
+
+
+# ---- optimizers: one update of w from its gradient g; state is a list of arrays
+
+
+def new_state(optimizer: str, w: Any) -> list[Array]:
+    return [np.zeros_like(wide(w)) for _ in range({"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}[optimizer])]
+
+
+def update(optimizer: str, w: Any, g: Any, state: list[Array], rate: float, step: int, momentum: float = 0.9,
+           beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8, l2: float = 0.0
+           ) -> tuple[Array, list[Array]]:
+    """The update of number `step`, from 1; L2 regularisation adds l2 w to the gradient."""
+    w = wide(w)
+    g = wide(g) + l2 * w
+    if optimizer == "sgd":
+        return w - rate * g, []
+    if optimizer == "momentum":  # Sutskever et al., 2013, equations 1 and 2
+        velocity = momentum * state[0] - rate * g
+        return w + velocity, [velocity]
+    if optimizer == "nesterov":  # the same, with the gradient taken where the momentum leads
+        velocity = momentum * state[0] - rate * g
+        return w + momentum * velocity - rate * g, [velocity]
+    assert optimizer == "adam"  # Kingma and Ba, 2015, algorithm 1
+    first = beta_1 * state[0] + (1 - beta_1) * g
+    second = beta_2 * state[1] + (1 - beta_2) * g**2
+    first_hat = first / (1 - beta_1**step)
+    second_hat = second / (1 - beta_2**step)
+    return w - rate * first_hat / (np.sqrt(second_hat) + epsilon), [first, second]
+
+
+def train(X: Any, targets: Any, layers: list[Layer], loss: str, optimizer: str, rate: float, batches: Iterable[Any],
+          l2: float = 0.0) -> tuple[list[float], list[Layer]]:
+    """Losses and layers after one update for each index list of `batches`; biases are not regularised."""
+    X, targets = wide(X), wide(targets)
+    layers = [(wide(W), wide(b), name, alpha) for W, b, name, alpha in layers]
+    parameters = [p for W, b, _, _ in layers for p in (W, b)]
+    states = [new_state(optimizer, p) for p in parameters]
+    losses = []
+    for step, rows in enumerate(batches, 1):
+        value, gradients = loss_and_gradients(X[rows], targets[rows], layers, loss)
+        losses.append(value)
+        for i, g in enumerate(gradients):
+            parameters[i], states[i] = update(optimizer, parameters[i], g, states[i], rate, step,
+                                              l2=l2 if i % 2 == 0 else 0.0)
+        layers = [(parameters[2 * l], parameters[2 * l + 1], name, alpha)
+                  for l, (_, _, name, alpha) in enumerate(layers)]
+    return losses, layers
+
+
+# ---- random numbers
+
+MASK = (1 << 64) - 1
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+def splitmix64(state: int) -> int:
+    """The output function of SplitMix64 (Steele, Lea and Flood, 2014; Vigna's splitmix64.c)."""
+    z = state & MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+    return z ^ (z >> 31)
+
+
+def is_permutation(order: Any) -> bool:
+    return sorted(np.asarray(order).tolist()) == list(range(len(order)))
+
+
+# ---- helpers of the tests
+
+
+def error_bound(terms: int, magnitudes: Any, dtype: Any) -> Any:
+    """Bound of the rounding error of a sum of products in `dtype`, however it is ordered.
+
+    `terms` is the number of terms, `magnitudes` the sum of their absolute values (Higham, Accuracy and Stability of
+    Numerical Algorithms, 2002, section 3.1: n u / (1 - n u)). Twice that, as the oracle rounds too.
+    """
+    return 2 * (terms + 2) * np.finfo(dtype).eps * wide(magnitudes) + np.finfo(dtype).tiny
+
+
+def in_threads(*calls: Callable[[], Any]) -> list[Any]:
+    """Make all calls at the same time, a thread each; return their results, or raise the first exception."""
+    start = threading.Barrier(len(calls))
+    results: list[Any] = [None] * len(calls)
+    errors: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            start.wait()
+            results[number] = calls[number]()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive(), "a call did not end within a minute"
+    if errors:
+        raise errors[0]
+    return results
+
+
+def cuts(items: int, parts: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Cut 0 ... items into `parts` ranges of uneven length, some perhaps empty."""
+    inner = np.sort(rng.integers(0, items + 1, parts - 1)).tolist()
+    edges = [0, *inner, items]
+    return list(zip(edges, edges[1:], strict=False))

@@ -1,0 +1,129 @@
+"""The layout of a network in memory: the table of layers, panels, strides, and the places of a call's arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from naive import DTYPES, Array
+
+from fastmlp.kernels import layout
+from fastmlp.kernels.simd import TILE_VECTORS, lanes_of
+
+SIZES = st.lists(st.integers(1, 150), min_size=2, max_size=6)
+
+
+def lanes(dtype: Any) -> int:
+    return lanes_of(np.dtype(dtype).itemsize)
+
+
+def table_of(sizes: list[int], dtype: str) -> Array:
+    return layout.layer_table(sizes, list(range(len(sizes) - 1)), np.dtype(dtype))
+
+
+def place(row: Array, i: int, j: int, dtype: str) -> int:
+    """Where weight (i, j) lies, element by element; row `inputs` of the weights is the bias."""
+    width = TILE_VECTORS * lanes(dtype)
+    inputs, padded = int(row[layout.INPUTS]), int(row[layout.PADDED])
+    panel = j // width
+    columns = min(width, padded - panel * width)
+    return int(row[layout.WEIGHTS]) + panel * width * (inputs + 1) + i * columns + (j - panel * width)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(deadline=None, max_examples=50)
+@given(sizes=SIZES)
+def test_the_table_of_layers(dtype: str, sizes: list[int]) -> None:
+    table = table_of(sizes, dtype)
+    assert table.shape == (len(sizes) - 1, layout.LAYER_FIELDS)
+    assert table.dtype == np.int64
+    end = 0
+    for l, row in enumerate(table):
+        padded = int(row[layout.PADDED])
+        assert row[layout.INPUTS] == sizes[l]
+        assert row[layout.UNITS] == sizes[l + 1]
+        assert row[layout.ACTIVATION] == l
+        assert sizes[l + 1] <= padded < sizes[l + 1] + lanes(dtype)
+        assert padded % lanes(dtype) == 0
+        assert row[layout.WEIGHTS] == end, "layers do not follow one another without a gap"
+        end += (sizes[l] + 1) * padded
+    assert layout.parameter_count(table) == end
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(deadline=None, max_examples=50)
+@given(sizes=SIZES, seed=st.integers(0, 1000))
+def test_packed_parameters_lie_where_the_panels_say_and_come_back(dtype: str, sizes: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    table = table_of(sizes, dtype)
+    parameters = layout.aligned_zeros(layout.parameter_count(table), np.dtype(dtype))
+    given_layers = [(rng.normal(size=(i, o)).astype(dtype), rng.normal(size=o).astype(dtype))
+                    for i, o in zip(sizes, sizes[1:], strict=False)]
+    for row, (W, b) in zip(table, given_layers, strict=True):
+        layout.pack_layer(row, parameters, W, b)
+    for row, (W, b) in zip(table, given_layers, strict=True):
+        found_W, found_b = layout.unpack_layer(row, parameters)
+        np.testing.assert_array_equal(found_W, W)
+        np.testing.assert_array_equal(found_b, b)
+        for i, j in zip(rng.integers(0, W.shape[0], 20), rng.integers(0, W.shape[1], 20), strict=True):
+            assert parameters[place(row, int(i), int(j), dtype)] == W[i, j]
+        for j in range(len(b)):
+            assert parameters[place(row, W.shape[0], j, dtype)] == b[j]
+    assert np.count_nonzero(parameters) == sum(W.size + b.size for W, b in given_layers), "the padding is not zero"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_element_has_a_place_of_its_own(dtype: str) -> None:
+    table = table_of([5, 70, 33], dtype)
+    places = [place(row, i, j, dtype) for row in table for i in range(int(row[layout.INPUTS]) + 1)
+              for j in range(int(row[layout.PADDED]))]
+    assert sorted(places) == list(range(layout.parameter_count(table)))
+
+
+def test_unpacked_arrays_are_copies() -> None:
+    table = table_of([3, 4], "float64")
+    parameters = layout.aligned_zeros(layout.parameter_count(table), np.dtype(np.float64))
+    for array in layout.unpack_layer(table[0], parameters):
+        array[...] = 1
+    assert (parameters == 0).all()
+
+
+@pytest.mark.parametrize("dtype", (np.float32, np.float64, np.int64, np.uint8))
+@pytest.mark.parametrize("count", (0, 1, 7, 16, 1001))
+def test_aligned_zeros_begin_at_a_cache_line(dtype: Any, count: int) -> None:
+    for _ in range(5):
+        array = layout.aligned_zeros(count, dtype)
+        assert array.shape == (count,)
+        assert array.dtype == dtype
+        assert count == 0 or array.ctypes.data % layout.ALIGNMENT == 0
+        assert (array == 0).all()
+        array[:] = 1
+
+
+@given(number=st.integers(0, 10**6), multiple=st.integers(1, 1000))
+def test_round_up(number: int, multiple: int) -> None:
+    rounded = layout.round_up(number, multiple)
+    assert rounded % multiple == 0
+    assert number <= rounded < number + multiple
+
+
+@given(registers=st.integers(1, 2000), itemsize=st.sampled_from([4, 8]))
+def test_rows_are_whole_registers_and_not_a_multiple_of_a_kibibyte_apart(registers: int, itemsize: int) -> None:
+    padded = registers * lanes_of(itemsize)
+    stride = layout.row_stride(padded, itemsize)
+    assert stride in (padded, padded + lanes_of(itemsize))
+    assert stride * itemsize % 1024 != 0
+
+
+def test_the_arguments_of_a_call_have_places_of_their_own() -> None:
+    """Every name of a place between LAYERS and COUNT, and no two alike."""
+    names = list(vars(layout))
+    fields = {name: vars(layout)[name] for name in names[names.index("LAYERS") : names.index("CONTEXT_FIELDS")]
+              if name.isupper()}
+    assert sorted(fields.values()) == list(range(layout.CONTEXT_FIELDS))
+    table = {name: vars(layout)[name] for name in names[names.index("INPUTS") : names.index("LAYER_FIELDS")]
+             if name.isupper()}
+    assert sorted(table.values()) == list(range(layout.LAYER_FIELDS))

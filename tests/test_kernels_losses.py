@@ -1,0 +1,285 @@
+"""The losses of rows and their deltas, in one pass, against the textbook's formulas."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import naive
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from naive import DTYPES, Array
+
+from fastmlp.kernels import losses
+from fastmlp.kernels.batches import FLOAT32, FLOAT64, LABELS
+from fastmlp.kernels.layout import round_up
+from fastmlp.kernels.linking import kernel_table
+from fastmlp.kernels.simd import lanes_of
+
+CODES = {"cross_entropy": losses.CROSS_ENTROPY, "binary_cross_entropy": losses.BINARY_CROSS_ENTROPY,
+         "half_squared_error": losses.HALF_SQUARED_ERROR, "mean_squared_error": losses.MEAN_SQUARED_ERROR}
+SIZES = [(1, 1), (1, 17), (3, 2), (5, 15), (2, 16), (7, 33), (40, 10), (4, 100)]
+UNTOUCHED = -777.0
+
+
+def loss_rows(loss: int, outputs: Array, y: Array, samples: Any = None, scale: float = 1.0) -> tuple[Array, Array]:
+    """Losses and deltas of the rows of `outputs`; y may have rows further apart than they are long."""
+    rows, units = outputs.shape
+    lanes = lanes_of(outputs.itemsize)
+    padded = round_up(units, lanes)
+    block = np.full((rows, padded + lanes), UNTOUCHED, outputs.dtype)
+    block[:, :units], block[:, units:padded] = outputs, 5.0  # what lies in the padding must not count
+    before = block.copy()
+    deltas = np.full_like(block, UNTOUCHED)
+    row_losses = np.full(rows + 1, UNTOUCHED)
+    kind = {np.dtype(np.int64): LABELS, np.dtype(np.float32): FLOAT32, np.dtype(np.float64): FLOAT64}[y.dtype]
+    samples = np.arange(rows) if samples is None else np.asarray(samples, np.int64)
+    losses.loss_rows(kernel_table(outputs.dtype), loss, block, block.shape[1], units, y.ctypes.data, kind,
+                     y.strides[0] // y.itemsize, samples, rows, scale, np.full(padded, np.nan, outputs.dtype), deltas,
+                     row_losses)
+    np.testing.assert_array_equal(block, before)
+    assert (deltas[:, padded:] == UNTOUCHED).all(), "wrote deltas beyond the columns"
+    assert row_losses[rows] == UNTOUCHED, "wrote losses beyond the rows"
+    return row_losses[:rows], np.asarray(deltas[:, :padded])
+
+
+def random_targets(name: str, rows: int, units: int, rng: np.random.Generator) -> Array:
+    if name == "cross_entropy":
+        return rng.dirichlet(np.ones(units), rows)
+    if name == "binary_cross_entropy":
+        return np.where(rng.random((rows, units)) < 0.5, rng.random((rows, units)),
+                        rng.integers(0, 2, (rows, units)))
+    return rng.normal(size=(rows, units))
+
+
+def check(name: str, outputs: Array, y: Array, targets: Array, found: tuple[Array, Array], scale: float = 1.0) -> None:
+    """Compare with the oracle; the errors allowed are those of sums of `units` terms of the sizes at hand."""
+    wanted_losses, wanted_deltas = naive.LOSSES[name](outputs, targets)
+    row_losses, deltas = found
+    units, dtype = outputs.shape[1], outputs.dtype
+    z, t = np.abs(naive.wide(outputs)), np.abs(targets)
+    if name == "cross_entropy":
+        loss_size, delta_size = t.sum(1) * (2 * z.max(1) + math.log(units) + 1), (2 + z.max(1, keepdims=True)) + 0 * z
+    elif name == "binary_cross_entropy":
+        loss_size, delta_size = ((1 + t) * z + 1).mean(1), (1 + t) / units
+    elif name == "half_squared_error":
+        loss_size, delta_size = ((z + t) ** 2).sum(1), z + t
+    else:
+        loss_size, delta_size = ((z + t) ** 2).mean(1), 2 * (z + t) / units
+    assert (np.abs(row_losses - wanted_losses) <= naive.error_bound(units + 4, loss_size, dtype)).all()
+    allowed = abs(scale) * naive.error_bound(units + 4, delta_size, dtype)
+    assert (np.abs(deltas[:, :units] - scale * wanted_deltas) <= allowed).all()
+    assert (deltas[:, units:] == 0).all(), "the padding of the deltas is not zero"
+
+
+# ---- against the oracle
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target_dtype", DTYPES)
+@pytest.mark.parametrize("name", CODES)
+def test_losses_and_deltas(name: str, dtype: str, target_dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    for rows, units in SIZES:
+        for spread in (0.1, 3.0):
+            outputs = (spread * rng.normal(size=(rows, units))).astype(dtype)
+            y = random_targets(name, rows, units, rng).astype(target_dtype)
+            check(name, outputs, y, y.astype(dtype).astype(np.float64), loss_rows(CODES[name], outputs, y))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cross_entropy_with_labels(dtype: str) -> None:
+    rng = np.random.default_rng(1)
+    for rows, units in SIZES:
+        for spread in (0.1, 3.0, 30.0):
+            z = (spread * rng.normal(size=(rows, units))).astype(dtype)
+            labels = rng.integers(0, units, rows)
+            check("cross_entropy", z, labels, naive.one_hot(labels, units),
+                  loss_rows(losses.CROSS_ENTROPY, z, labels))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(deadline=None, max_examples=80)
+@given(rows=st.integers(1, 40), units=st.integers(1, 70), name=st.sampled_from(sorted(CODES)),
+       seed=st.integers(0, 1000))
+def test_losses_and_deltas_of_any_shape(dtype: str, rows: int, units: int, name: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    outputs = rng.normal(size=(rows, units)).astype(dtype)
+    y = random_targets(name, rows, units, rng).astype(dtype)
+    check(name, outputs, y, y.astype(np.float64), loss_rows(CODES[name], outputs, y))
+    labels = rng.integers(0, units, rows)
+    check("cross_entropy", outputs, labels, naive.one_hot(labels, units),
+          loss_rows(losses.CROSS_ENTROPY, outputs, labels))
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_deltas_are_the_slopes_of_the_losses(name: str) -> None:
+    """Against difference quotients of the kernel's own losses."""
+    rng = np.random.default_rng(2)
+    z, y = rng.normal(size=(3, 5)), random_targets(name, 3, 5, rng)
+    _, deltas = loss_rows(CODES[name], z, y)
+    h = 1e-5
+    for k in range(5):
+        step = np.eye(5)[k] * h
+        slope = (loss_rows(CODES[name], z + step, y)[0] - loss_rows(CODES[name], z - step, y)[0]) / (2 * h)
+        np.testing.assert_allclose(deltas[:, k], slope, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_labels_and_one_hot_targets_give_the_same(dtype: str) -> None:
+    rng = np.random.default_rng(3)
+    z, labels = rng.normal(size=(30, 10)).astype(dtype), rng.integers(0, 10, 30)
+    by_label, by_target = (loss_rows(losses.CROSS_ENTROPY, z, y) for y in (labels, naive.one_hot(labels, 10)))
+    for a, b in zip(by_label, by_target, strict=True):
+        np.testing.assert_allclose(a, b, atol=20 * np.finfo(dtype).eps)
+
+
+# ---- which target belongs to which row
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CODES)
+def test_targets_are_read_through_the_samples_and_in_rows_far_apart(name: str, dtype: str) -> None:
+    rng = np.random.default_rng(4)
+    samples = rng.permutation(50)[:21]
+    outputs = rng.normal(size=(21, 6)).astype(dtype)
+    y = np.full((50, 11), np.nan)
+    y[samples, :6] = random_targets(name, 21, 6, rng)
+    targets = y[samples, :6].astype(dtype).astype(np.float64)
+    check(name, outputs, y, targets, loss_rows(CODES[name], outputs, y[:, :6], samples))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", (1, 15, 16, 17, 33))
+def test_labels_are_read_through_the_samples(rows: int, dtype: str) -> None:
+    rng = np.random.default_rng(5)
+    samples = rng.permutation(100)[:rows]
+    z = rng.normal(size=(rows, 7)).astype(dtype)
+    labels = np.full(100, -1)
+    labels[samples] = rng.integers(0, 7, rows)
+    check("cross_entropy", z, labels, naive.one_hot(labels[samples], 7),
+          loss_rows(losses.CROSS_ENTROPY, z, labels, samples))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CODES)
+def test_scale_multiplies_the_deltas_and_not_the_losses(name: str, dtype: str) -> None:
+    rng = np.random.default_rng(6)
+    outputs, y = rng.normal(size=(5, 9)).astype(dtype), random_targets(name, 5, 9, rng).astype(dtype)
+    check(name, outputs, y, y.astype(np.float64), loss_rows(CODES[name], outputs, y, scale=1 / 64), scale=1 / 64)
+    whole = loss_rows(CODES[name], outputs, y)
+    scaled = loss_rows(CODES[name], outputs, y, scale=1 / 64)
+    np.testing.assert_array_equal(scaled[0], whole[0])
+    np.testing.assert_allclose(64 * scaled[1], whole[1], rtol=8 * np.finfo(dtype).eps, atol=4 * np.finfo(dtype).eps)
+
+
+# ---- extremes
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", (90.0, 800.0, 1e30))
+def test_cross_entropies_of_extreme_preactivations_are_finite_and_right(dtype: str, size: float) -> None:
+    z = np.array([[size, -size], [-size, size], [size, size], [-size, -size]], dtype)
+    exact = float(z[0, 0])
+    labels = np.array([0, 0, 0, 1])
+    found, deltas = loss_rows(losses.CROSS_ENTROPY, z, labels)
+    np.testing.assert_allclose(found, [0, 2 * exact, math.log(2), math.log(2)], rtol=1e-6, atol=1e-30)
+    np.testing.assert_allclose(deltas[:, :2], [[0, 0], [-1, 1], [-0.5, 0.5], [0.5, -0.5]], atol=1e-6)
+    found, deltas = loss_rows(losses.BINARY_CROSS_ENTROPY, z, np.array([[1.0, 0], [1, 0], [1, 0], [0, 1]]))
+    np.testing.assert_allclose(found, [0, exact, exact / 2, exact / 2], rtol=1e-6, atol=1e-30)
+    np.testing.assert_allclose(deltas[:, :2], [[0, 0], [-0.5, 0.5], [0, 0.5], [0, -0.5]], atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_confident_and_right_predictions_have_a_loss_near_zero_not_below(dtype: str) -> None:
+    for gap in (5.0, 10.0, 15.0, 40.0, 200.0):
+        z = np.array([[gap, 0.0, 0.0]], dtype)
+        found = loss_rows(losses.CROSS_ENTROPY, z, np.array([0]))[0][0]
+        exact = math.log1p(2 * math.exp(-gap))
+        assert found >= 0
+        assert found == pytest.approx(exact, abs=4 * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_binary_cross_entropy_keeps_small_losses_to_full_precision(dtype: str) -> None:
+    z = np.array([[-5.0, -15.0, -40.0, -80.0]], dtype)
+    for k in range(4):
+        found = loss_rows(losses.BINARY_CROSS_ENTROPY, z[:, k : k + 1].copy(), np.zeros((1, 1)))[0][0]
+        assert found == pytest.approx(math.log1p(math.exp(z[0, k])), rel=8 * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_label_that_is_none_of_the_units_gives_nan_and_touches_nothing_else(dtype: str) -> None:
+    z = np.random.default_rng(7).normal(size=(5, 10)).astype(dtype)
+    for wrong in (-1, 10, 12, 2**40, -(2**40)):
+        labels = np.array([0, wrong, 3, 9, 4])
+        found, deltas = loss_rows(losses.CROSS_ENTROPY, z, labels)
+        assert np.isnan(found).tolist() == [False, True, False, False, False]
+        right = [0, 2, 3, 4]
+        check("cross_entropy", z[right], labels[right], naive.one_hot(labels[right], 10),
+              (found[right], deltas[right]))
+
+
+# ---- NaN and infinity
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["labels", *CODES])
+@pytest.mark.parametrize("units", (1, 3, 16, 33))
+def test_the_loss_of_a_row_with_nan_or_infinity_is_not_finite_and_no_other_row_s(units: int, name: str,
+                                                                                dtype: str) -> None:
+    """Wherever in the row it is, and whichever unit the label is; a diverged network must be seen in its loss."""
+    rng = np.random.default_rng(8)
+    code = CODES.get(name, losses.CROSS_ENTROPY)
+    for value in (np.nan, np.inf):
+        for place in range(units):
+            outputs = rng.normal(size=(3, units)).astype(dtype)
+            outputs[1, place] = value
+            y = rng.integers(0, units, 3) if name == "labels" else random_targets(name, 3, units, rng)
+            if name == "labels":
+                y[1] = units // 2
+            row_losses, deltas = loss_rows(code, outputs, y)
+            assert np.isfinite(row_losses[[0, 2]]).all()
+            assert np.isfinite(deltas[[0, 2]]).all()
+            assert not np.isfinite(row_losses[1]), f"loss {row_losses[1]} with {value} in unit {place}"
+            if math.isnan(value):
+                assert np.isnan(deltas[1, place])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CODES)
+def test_a_target_of_nan_gives_a_loss_of_nan(name: str, dtype: str) -> None:
+    rng = np.random.default_rng(9)
+    outputs, y = rng.normal(size=(3, 20)).astype(dtype), random_targets(name, 3, 20, rng)
+    y[1, 17] = np.nan
+    row_losses, deltas = loss_rows(CODES[name], outputs, y)
+    assert np.isnan(row_losses).tolist() == [False, True, False]
+    assert np.isnan(deltas[1, 17])
+    assert np.isfinite(deltas[[0, 2]]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_squared_errors_overflow_to_infinity_and_not_to_nan(dtype: str) -> None:
+    outputs = np.array([[float(np.finfo(dtype).max) / 2, 0.0]], dtype)
+    for code in (losses.HALF_SQUARED_ERROR, losses.MEAN_SQUARED_ERROR):
+        assert loss_rows(code, outputs, np.zeros((1, 2)))[0][0] == math.inf
+
+
+# ---- threads
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["labels", *CODES])
+def test_rows_shared_out_over_threads_come_out_the_same(name: str, dtype: str) -> None:
+    rng = np.random.default_rng(10)
+    code = CODES.get(name, losses.CROSS_ENTROPY)
+    outputs = rng.normal(size=(101, 12)).astype(dtype)
+    y = rng.integers(0, 12, 101) if name == "labels" else random_targets(name, 101, 12, rng)
+    whole = loss_rows(code, outputs, y)
+    edges = (0, 37, 38, 101)
+    parts = naive.in_threads(*(lambda a=a, b=b: loss_rows(code, outputs[a:b], y, np.arange(a, b))
+                               for a, b in zip(edges, edges[1:], strict=False)))
+    for number in (0, 1):
+        np.testing.assert_array_equal(np.concatenate([part[number] for part in parts]), whole[number])

@@ -1,0 +1,97 @@
+"""Optimizers as users name them: defaults, checks, and what they tell the kernels."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+import fastmlp
+from fastmlp.kernels import updates
+from fastmlp.optimizers import OPTIMIZERS, SGD, Adam, Momentum, Nesterov, Optimizer, check_optimizer
+
+
+@pytest.mark.parametrize(("name", "kind", "code", "slots"), [
+    ("sgd", SGD, updates.SGD, 0),
+    ("momentum", Momentum, updates.MOMENTUM, 1),
+    ("nesterov", Nesterov, updates.NESTEROV, 1),
+    ("adam", Adam, updates.ADAM, 2),
+])
+def test_names_codes_and_slots(name: str, kind: type[Optimizer], code: int, slots: int) -> None:
+    optimizer = check_optimizer(name)
+    assert type(optimizer) is kind
+    assert optimizer == kind()
+    assert optimizer.code == code
+    assert optimizer.slots == slots
+    assert OPTIMIZERS[name] is kind
+
+
+def test_all_optimizers_are_public_and_have_codes_of_their_own() -> None:
+    assert list(OPTIMIZERS) == ["sgd", "momentum", "nesterov", "adam"]
+    assert len({kind.code for kind in OPTIMIZERS.values()}) == len(OPTIMIZERS)
+    for kind in OPTIMIZERS.values():
+        assert getattr(fastmlp, kind.__name__) is kind
+
+
+def test_settings_are_two_decay_rates_and_an_epsilon_with_the_usual_defaults() -> None:
+    assert SGD().settings() == (0.0, 0.0, 0.0)
+    assert Momentum().settings() == (0.9, 0.0, 0.0)
+    assert Nesterov(0.5).settings() == (0.5, 0.0, 0.0)
+    assert Adam().settings() == (0.9, 0.999, 1e-8)
+    assert Adam(beta_1=0.8, beta_2=0.99, epsilon=1e-7).settings() == (0.8, 0.99, 1e-7)
+
+
+def test_an_instance_is_taken_as_it_is() -> None:
+    optimizer = Adam(beta_1=0.8)
+    assert check_optimizer(optimizer) is optimizer
+
+
+def test_optimizers_are_plain_frozen_data() -> None:
+    assert Momentum(0.5) == Momentum(0.5) != Momentum(0.6)
+    assert Momentum(0.5) != Nesterov(0.5)
+    assert repr(Adam()) == "Adam(beta_1=0.9, beta_2=0.999, epsilon=1e-08)"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Adam().beta_1 = 0.5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("kind", [Momentum, Nesterov])
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.999999, 0])
+def test_momentum_from_zero_to_below_one(kind: type[Momentum], momentum: float) -> None:
+    assert kind(momentum).settings()[0] == momentum
+
+
+@pytest.mark.parametrize(("kind", "arguments", "error"), [
+    (Momentum, {"momentum": 1.0}, ValueError),
+    (Momentum, {"momentum": -0.1}, ValueError),
+    (Momentum, {"momentum": float("nan")}, ValueError),
+    (Momentum, {"momentum": "0.9"}, TypeError),
+    (Nesterov, {"momentum": 1.5}, ValueError),
+    (Nesterov, {"momentum": None}, TypeError),
+    (Adam, {"beta_1": 1.0}, ValueError),
+    (Adam, {"beta_1": -1e-9}, ValueError),
+    (Adam, {"beta_1": True}, TypeError),
+    (Adam, {"beta_2": 1}, ValueError),
+    (Adam, {"beta_2": float("inf")}, ValueError),
+    (Adam, {"beta_2": [0.9]}, TypeError),
+    (Adam, {"epsilon": 0.0}, ValueError),
+    (Adam, {"epsilon": -1e-8}, ValueError),
+    (Adam, {"epsilon": float("inf")}, ValueError),
+    (Adam, {"epsilon": "tiny"}, TypeError),
+])
+def test_settings_are_checked_and_named(kind: type[Optimizer], arguments: dict[str, Any],
+                                        error: type[Exception]) -> None:
+    [(name, value)] = arguments.items()
+    with pytest.raises(error) as caught:
+        kind(**arguments)
+    assert str(caught.value).startswith(f"{name} must be a finite number")
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize(("value", "error"), [
+    ("Adam", ValueError), ("rmsprop", ValueError), ("", ValueError),
+    (None, TypeError), (3, TypeError), (Adam, TypeError), (object(), TypeError), (Optimizer(), TypeError),
+])
+def test_anything_else_is_refused_and_told_what_there_is(value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"^optimizer must be one of 'sgd', 'momentum', 'nesterov', 'adam'"):
+        check_optimizer(value)
