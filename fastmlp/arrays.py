@@ -12,6 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .kernels.batches import FLOAT32, FLOAT64, LABELS, UINT8
+
+KINDS = {np.dtype(np.float32): FLOAT32, np.dtype(np.float64): FLOAT64, np.dtype(np.uint8): UINT8}
+LARGEST = {dtype: float(np.finfo(dtype).max) for dtype in KINDS if dtype.kind == "f"}
 BLOCK_BYTES = 1 << 22  # inputs are searched for NaN in blocks of this size
 
 
@@ -25,7 +29,7 @@ class Source:
 
     @property
     def address(self) -> int:
-        return int(self.array.ctypes.data)
+        return int(self.array.__array_interface__["data"][0])  # sooner there than ctypes.data
 
     @property
     def rows(self) -> int:
@@ -34,12 +38,6 @@ class Source:
     def split(self, rows: int) -> tuple[Source, Source]:
         """Return the first `rows` rows and the rest, as views."""
         return Source(self.array[:rows], self.kind, self.stride), Source(self.array[rows:], self.kind, self.stride)
-
-
-def _kinds() -> dict[np.dtype[Any], int]:
-    from .kernels.batches import FLOAT32, FLOAT64, UINT8
-
-    return {np.dtype(np.float32): FLOAT32, np.dtype(np.float64): FLOAT64, np.dtype(np.uint8): UINT8}
 
 
 def _as_numeric(name: str, values: Any, allowed: str) -> NDArray[Any]:
@@ -55,9 +53,8 @@ def _as_numeric(name: str, values: Any, allowed: str) -> NDArray[Any]:
 
 def _describe(array: NDArray[Any], dtype: np.dtype[Any]) -> Source:
     """Describe a 2-d array; convert it to `dtype` if the kernels cannot read it where it lies."""
-    kinds = _kinds()
     in_place = (
-        array.dtype in kinds
+        array.dtype in KINDS
         and array.dtype.isnative
         and array.flags.aligned
         and (array.shape[1] == 1 or array.strides[1] == array.itemsize)
@@ -66,7 +63,7 @@ def _describe(array: NDArray[Any], dtype: np.dtype[Any]) -> Source:
     if not in_place:
         with np.errstate(over="ignore"):  # what overflows is found as infinite afterwards
             array = np.ascontiguousarray(array, dtype=dtype)
-    return Source(array, kinds[array.dtype], array.strides[0] // array.itemsize)
+    return Source(array, KINDS[array.dtype], array.strides[0] // array.itemsize)
 
 
 def require_finite(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> None:
@@ -77,7 +74,7 @@ def require_finite(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> None
     """
     if array.dtype.kind != "f" or array.size == 0:
         return
-    largest = float(np.finfo(dtype).max)
+    largest = LARGEST[dtype]
     block = max(1, BLOCK_BYTES // (array.itemsize * array.shape[1]))
     for first in range(0, array.shape[0], block):
         rows = array[first : first + block]
@@ -116,8 +113,6 @@ def check_inputs(X: Any, inputs: int, dtype: np.dtype[Any], *, finite: bool = Tr
 
 def check_labels(y: Any, rows: int, classes: int) -> Source:
     """Check targets that are integer labels 0 ... classes - 1, one for each row of X."""
-    from .kernels.batches import LABELS
-
     allowed = f"whole numbers from 0 to {classes - 1} of shape ({rows},)"
     array = _as_numeric("y", y, allowed)
     if array.shape != (rows,):

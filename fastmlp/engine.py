@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ SECONDS_BETWEEN_TRIALS = 1.0
 LARGEST_GROUPED_NETWORK = 1 << 15  # parameters
 LEAST_GROUP_ROWS = 128
 MOST_GROUPS = 16
-PASS_BYTES = 96 << 10  # outputs and deltas of the rows that a group works on at a time, well within the second-level cache
+PASS_BYTES = 96 << 10  # outputs and deltas of the rows that a group works on at a time, within the second-level cache
 
 CHUNK_BYTES = 1 << 20  # outputs of the rows that are predicted at a time
 CHUNK_ROWS = (64, 512)
@@ -50,12 +51,13 @@ class Network:
     mean: Array  # (inputs,) subtracted from each input row
     scale: Array  # (inputs,) that it is then multiplied by
     standardised: bool  # whether mean and scale differ from 0 and 1
+    calls: threading.local = field(default_factory=threading.local)  # what each thread keeps for its next prediction
 
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.parameters.dtype
 
-    @property
+    @functools.cached_property
     def work(self) -> int:
         """Multiply-adds of one row, forward."""
         return int((self.table[:, layout.INPUTS] * self.table[:, layout.PADDED]).sum())
@@ -140,14 +142,19 @@ class Call:
         self.keep(layout.PARAMETERS, network.parameters)
         self.context[layout.COUNT] = len(network.parameters)
 
-    def keep(self, field: int, array: Array) -> None:
+    def keep(self, place: int, array: Array) -> None:
         """Set a field of the context to the address of an array, and keep the array alive."""
-        self._kept[field] = array
-        self.context[field] = array.ctypes.data
+        self._kept[place] = array
+        self.context[place] = array.ctypes.data
 
-    def kept(self, field: int) -> Any:
+    def kept(self, place: int) -> Any:
         """Return the array whose address a field of the context is."""
-        return self._kept[field]
+        return self._kept[place]
+
+    def forget(self, place: int) -> None:
+        """Let go of an array whose address is in the context."""
+        del self._kept[place]
+        self.context[place] = 0
 
     def set_inputs(self, source: Source) -> None:
         self._kept[layout.X] = source
@@ -180,7 +187,11 @@ class Call:
         self._run(epoch.PREDICT, threads)
 
     def _run(self, program: int, threads: int) -> None:
-        with team_of(min(threads, self.threads)) as parts:
+        threads = min(threads, self.threads)
+        if threads == 1:
+            epoch.run(program, 1, self.context)
+            return
+        with team_of(threads) as parts:
             self._kept[layout.TEAM][:] = 0
             epoch.run(program, parts, self.context)
 
@@ -280,11 +291,14 @@ def chunk_rows(network: Network) -> int:
 
 
 def prediction_call(network: Network, samples: int, staged: bool) -> Call:
-    """Return a call for predictions and evaluations of `samples` rows."""
+    """Return this thread's call for predictions and evaluations, with room for `samples` rows."""
     rows = min(chunk_rows(network), samples)
-    call = Call(network, rows, threads_for(network, samples, 1), shared=False, staged=staged)
-    call.context[layout.ROWS] = rows
-    call.keep(layout.ORDER, np.zeros(rows * call.threads, np.int64))
+    threads = threads_for(network, samples, 1)
+    call: Call | None = getattr(network.calls, "prediction", None)
+    if call is None or call.rows < rows or call.threads < threads or call.context[layout.X_STAGED] != staged:
+        call = network.calls.prediction = Call(network, rows, threads, shared=False, staged=staged)
+        call.context[layout.ROWS] = rows
+        call.keep(layout.ORDER, np.zeros(rows * threads, np.int64))
     return call
 
 
@@ -294,8 +308,10 @@ def predict(network: Network, source: Source) -> Array:
     if source.rows:
         call = prediction_call(network, source.rows, network.must_stage(source))
         call.set_inputs(source)
-        call.keep(layout.RESULTS, results)
-        call.predict(call.threads)
+        call.context[layout.ROW_LOSSES] = 0
+        call.context[layout.RESULTS] = results.ctypes.data
+        call.predict(threads_for(network, source.rows, 1))
+        call.forget(layout.X)
     return results
 
 
@@ -309,5 +325,7 @@ def evaluate(network: Network, source: Source, targets: Source, loss: int) -> tu
     call.keep(layout.LOSSES, losses)
     call.keep(layout.HITS, hits)
     call.keep(layout.ROW_LOSSES, np.zeros(call.rows * call.threads))
-    call.predict(call.threads)
+    call.predict(threads_for(network, source.rows, 1))
+    for place in (layout.X, layout.Y, layout.LOSSES, layout.HITS, layout.ROW_LOSSES):
+        call.forget(place)
     return float(losses.sum() / source.rows), float(hits.sum() / source.rows)

@@ -330,7 +330,7 @@ class _Fit:
         self.seconds_per_step = self.choice.work / ASSUMED_SPEED
         # Where nothing happens between epochs, a slice may span several of them.
         self.stops_at_epochs = bool(callbacks or progress or validation)
-        self.loss_sum = np.zeros(epochs)
+        self.losses: list[NDArray[np.float64]] = []  # of the rows of each step of the current epoch, summed
         self.seconds = 0.0
         self.seconds_rows = 0
         self.source = source
@@ -410,24 +410,31 @@ class _Fit:
         last_of_epoch = (steps + 1) % self.steps_per_epoch == 0
         rows = np.where(last_of_epoch, self.rows - (self.steps_per_epoch - 1) * self.batch, self.batch)
         losses = self.call.kept(layout.LOSSES)[: done - step]
-        with np.errstate(invalid="ignore"):
-            np.add.at(self.loss_sum, steps // self.steps_per_epoch, losses * rows)
+        row_losses = losses * rows
+        ended = [int(position) for position in np.flatnonzero(last_of_epoch)]
         self.seconds += seconds
         self.seconds_rows += int(rows.sum())
         speed = self.seconds_rows / max(self.seconds, 1e-9)
         if bar is not None:
             bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
             bar.update(int(rows.sum()))
-        for position in np.flatnonzero(last_of_epoch):
+        begin = 0
+        for position in ended:
+            self.losses.append(row_losses[begin : position + 1])
             self._finish_epoch(int(steps[position]) // self.steps_per_epoch, float(rates[position]), speed, bar)
-        if last_of_epoch.any():
+            begin = position + 1
+        self.losses.append(row_losses[begin:])
+        if ended:
             self.seconds, self.seconds_rows = 0.0, 0
 
     def _finish_epoch(self, epoch: int, rate: float, speed: float, bar: Any) -> None:
         trainer = self.trainer
+        # Summed at the end, so that the sum does not depend on how the epoch was cut into slices.
+        loss = float(np.concatenate(self.losses).sum() / self.rows)
+        self.losses.clear()
         record: dict[str, Any] = {
             "epoch": self.first_epoch + epoch,
-            "loss": float(self.loss_sum[epoch] / self.rows),
+            "loss": loss,
             "learning_rate": rate,
             "samples_per_second": speed,
         }

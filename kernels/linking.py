@@ -51,9 +51,13 @@ def sources_stamp() -> str:
 def cache_on_disk(compiled: Any) -> Any:
     """Turn on Numba's cache for a function, made anew when any of the kernels' source files changes.
 
-    By itself Numba looks at the file a function is in, but not at the files of what it calls.
+    By itself Numba looks at the file a function is in, but not at the files of what it calls. Where neither the
+    package's folder nor the user's can be written, there is no cache, and the function is compiled in each process.
     """
-    compiled.enable_caching()
+    try:
+        compiled.enable_caching()
+    except RuntimeError:  # Numba found no place for it
+        return compiled
     compiled._cache._cache_file._source_stamp = sources_stamp()
     return compiled
 

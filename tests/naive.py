@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -302,4 +303,4 @@ def cuts(items: int, parts: int, rng: np.random.Generator) -> list[tuple[int, in
     """Cut 0 ... items into `parts` ranges of uneven length, some perhaps empty."""
     inner = np.sort(rng.integers(0, items + 1, parts - 1)).tolist()
     edges = [0, *inner, items]
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))

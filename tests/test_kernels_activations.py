@@ -200,8 +200,8 @@ def test_softmax_of_any_finite_row_is_a_distribution(dtype: str, data: st.DataOb
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_softmax_of_extreme_rows(dtype: str) -> None:
     largest = float(np.finfo(dtype).max)
-    for z, wanted in [([largest, -largest], [1, 0]), ([largest, largest], [0.5, 0.5]), ([-largest, -largest], [0.5, 0.5]),
-                      ([-np.inf, 0.0], [0, 1]), ([-np.inf, -np.inf, 1e4], [0, 0, 1]), ([1e30], [1])]:
+    for z, wanted in [([largest, -largest], [1, 0]), ([largest, largest], [0.5, 0.5]),
+                      ([-largest, -largest], [0.5, 0.5]), ([-np.inf, 0.0], [0, 1]), ([-np.inf, -np.inf, 1e4], [0, 0, 1]), ([1e30], [1])]:
         np.testing.assert_array_equal(softmax(np.array([z], dtype))[0], wanted)
 
 
@@ -252,7 +252,8 @@ def test_softmax_backward_of_nan_stays_in_its_row(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_shared_out_over_threads_come_out_the_same(dtype: str) -> None:
     z = np.random.default_rng(6).normal(size=(200, 100)).astype(dtype)
-    for call in (softmax, lambda rows: activate(rows, activations.TANH), lambda rows: activate(rows, activations.ELU, 1.0)):
+    calls = (softmax, lambda rows: activate(rows, activations.TANH), lambda rows: activate(rows, activations.ELU, 1.0))
+    for call in calls:
         whole = call(z)
         parts = naive.in_threads(lambda call=call: call(z[:61]), lambda call=call: call(z[61:62]),
                                  lambda call=call: call(z[62:]))

@@ -253,7 +253,8 @@ def test_backward_of_nan(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("rows", "columns", "from_row", "rows_taken"), [(5, 3, 0, 5), (40, 70, 8, 20), (33, 16, 32, 1)])
+@pytest.mark.parametrize(("rows", "columns", "from_row", "rows_taken"),
+                         [(5, 3, 0, 5), (40, 70, 8, 20), (33, 16, 32, 1)])
 def test_transposed_weights(dtype: str, rows: int, columns: int, from_row: int, rows_taken: int) -> None:
     case = Layer(dtype, 1, rows, columns)
     width = width_of(dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_packed_parameters_lie_where_the_panels_say_and_come_back(dtype: str, si
     table = table_of(sizes, dtype)
     parameters = layout.aligned_zeros(layout.parameter_count(table), np.dtype(dtype))
     given_layers = [(rng.normal(size=(i, o)).astype(dtype), rng.normal(size=o).astype(dtype))
-                    for i, o in zip(sizes, sizes[1:], strict=False)]
+                    for i, o in pairwise(sizes)]
     for row, (W, b) in zip(table, given_layers, strict=True):
         layout.pack_layer(row, parameters, W, b)
     for row, (W, b) in zip(table, given_layers, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import naive
@@ -280,6 +281,6 @@ def test_rows_shared_out_over_threads_come_out_the_same(name: str, dtype: str) -
     whole = loss_rows(code, outputs, y)
     edges = (0, 37, 38, 101)
     parts = naive.in_threads(*(lambda a=a, b=b: loss_rows(code, outputs[a:b], y, np.arange(a, b))
-                               for a, b in zip(edges, edges[1:], strict=False)))
+                               for a, b in pairwise(edges)))
     for number in (0, 1):
         np.testing.assert_array_equal(np.concatenate([part[number] for part in parts]), whole[number])

@@ -318,7 +318,8 @@ def touch(placement: str, how: str) -> None:
         shifted = block[1:] if placement == "end" else block.ctypes.data - 4
         if how == "kernel inside":
             shifted = block
-        activations.activate(kernel_table(np.dtype(np.float32)), activations.RELU, 0.0, shifted, 4 * lanes, 1, 4 * lanes)
+        kernels = kernel_table(np.dtype(np.float32))
+        activations.activate(kernels, activations.RELU, 0.0, shifted, 4 * lanes, 1, 4 * lanes)
 
 
 SCRIPTS: dict[str, Callable[..., None]] = {"kernels": run_kernels, "api": run_api, "touch": touch}

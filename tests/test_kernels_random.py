@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import naive
@@ -157,6 +158,6 @@ def test_every_sample_is_equally_likely_in_every_place() -> None:
 def test_orders_of_consecutive_epochs_are_uncorrelated() -> None:
     count = 2000
     orders = [shuffled(count, 0, stream) for stream in range(20)]
-    for a, b in zip(orders, orders[1:], strict=False):
+    for a, b in pairwise(orders):
         assert abs(np.corrcoef(a, b)[0, 1]) < 5 / math.sqrt(count)
     assert abs(np.corrcoef(orders[0], np.arange(count))[0, 1]) < 5 / math.sqrt(count)

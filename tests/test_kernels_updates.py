@@ -54,8 +54,9 @@ class Parameters:
     def update(self, g: Array, rate: float, step: int, l2: float = 0.0, weights: int = 1, **options: Any) -> None:
         self.vectors[1, : self.length] = g
         slots = [*self.vectors[2:], *self.vectors[:2]][:2]  # what an optimizer has no use for is any memory
-        updates.update(kernel_table(self.dtype), CODES[self.name], coefficients_of(self.name, rate, step, l2, **options),
-                       weights, self.count, self.vectors[0], self.vectors[1], *slots)
+        coefficients = coefficients_of(self.name, rate, step, l2, **options)
+        updates.update(kernel_table(self.dtype), CODES[self.name], coefficients, weights, self.count, self.vectors[0],
+                       self.vectors[1], *slots)
         assert (self.vectors[:, self.count :] == UNTOUCHED).all(), "wrote beyond the count"
         np.testing.assert_array_equal(self.vectors[1, : self.length], g)
 
@@ -77,7 +78,8 @@ def compare(name: str, dtype: str, length: int, rate: float, l2: float, weights:
         # In each step Adam's direction, at most a few long, has a relative error of several roundings.
         np.testing.assert_allclose(found.w, wanted, rtol=0, atol=8 * step * eps * (largest + 20 * rate))
         for slot, exact in zip(found.state, state, strict=True):
-            np.testing.assert_allclose(slot, exact, rtol=0, atol=8 * step * eps * float(np.abs(exact).max() + largest * l2))
+            size = float(np.abs(exact).max() + largest * l2)
+            np.testing.assert_allclose(slot, exact, rtol=0, atol=8 * step * eps * size)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -201,7 +201,7 @@ def test_without_mnist_the_embedded_digits_are_learned(
     output = capsys.readouterr().out
     assert "No mirror answered." in output
     assert "digits that come with fastmlp instead" in output
-    assert "data      digits: 1,318 images to train on, 119 for validation, 360 to test" in output
+    assert "data      digits: 1,322 images to train on, 120 for validation, 355 to test" in output
     assert "30 epochs, batch size 8" in output
     assert accuracy_in(output) > 0.9
 

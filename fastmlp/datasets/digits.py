@@ -6,20 +6,21 @@ import numpy as np
 
 from fastmlp.datasets.dataset import Dataset
 
-_TEST_PER_CLASS = 36
+_TEST_EVERY = 5
 
 
 def load_digits() -> Dataset:
     """Load the 1,797 handwritten digits of 8 x 8 pixels that come with the package.
 
-    The split is fixed: of each of the ten classes, the last 36 images in the order of the set are test
-    images (360 in all), the others (1,437) training images. Both parts keep the order of the set.
+    The split is fixed: of each of the ten classes, every fifth image in the order of the set is a test
+    image (355 in all), the others (1,442) are training images. Both parts keep the order of the set, in
+    which images by the same writers stand together.
 
     Returns
     -------
     Dataset
-        `X_train` uint8 of shape (1437, 64), `y_train` int64 of shape (1437,), `X_test` uint8 of shape
-        (360, 64), `y_test` int64 of shape (360,); pixels from 0 (paper) to 16 (ink), classes 0 to 9.
+        `X_train` uint8 of shape (1442, 64), `y_train` int64 of shape (1442,), `X_test` uint8 of shape
+        (355, 64), `y_test` int64 of shape (355,); pixels from 0 (paper) to 16 (ink), classes 0 to 9.
 
     Notes
     -----
@@ -37,7 +38,7 @@ def load_digits() -> Dataset:
 
     in_test = np.zeros(len(labels), dtype=np.bool_)
     for digit in range(10):
-        in_test[np.flatnonzero(labels == digit)[-_TEST_PER_CLASS:]] = True
+        in_test[np.flatnonzero(labels == digit)[_TEST_EVERY - 1 :: _TEST_EVERY]] = True
     X = images.reshape(len(images), 64)
     y = labels.astype(np.int64)
     return Dataset(

@@ -121,10 +121,15 @@ def load_mnist(
             f"{', '.join(missing)}), and download is False. {_ADVICE}"
         )
     for name in missing:
-        cache.mkdir(parents=True, exist_ok=True)
-        content = _download(name, progress)
-        with open_atomically(cache / name) as file:
-            file.write(content)
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            content = _download(name, progress)
+            with open_atomically(cache / name) as file:
+                file.write(content)
+        except MnistUnavailable:
+            raise
+        except OSError as problem:
+            raise MnistUnavailable(f"{name} could not be written to the cache folder: {problem}. {_ADVICE}") from None
     return _load_files([cache / name for name in _ORIGINALS], "MNIST")
 
 
