@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 
 from .kernels.batches import FLOAT32, FLOAT64, LABELS, UINT8
 
-KINDS = {np.dtype(np.float32): FLOAT32, np.dtype(np.float64): FLOAT64, np.dtype(np.uint8): UINT8}
-LARGEST = {dtype: float(np.finfo(dtype).max) for dtype in KINDS if dtype.kind == "f"}
+KINDS: dict[np.dtype[Any], int] = {
+    np.dtype(np.float32): FLOAT32,
+    np.dtype(np.float64): FLOAT64,
+    np.dtype(np.uint8): UINT8,
+}
+LARGEST = {dtype: float(np.finfo(str(dtype)).max) for dtype in KINDS if dtype.kind == "f"}
 BLOCK_BYTES = 1 << 22  # inputs are searched for NaN in blocks of this size
 
 
@@ -40,7 +44,7 @@ class Source:
         return Source(self.array[:rows], self.kind, self.stride), Source(self.array[rows:], self.kind, self.stride)
 
 
-def _as_numeric(name: str, values: Any, allowed: str) -> NDArray[Any]:
+def as_numeric(name: str, values: Any, allowed: str) -> NDArray[Any]:
     """Return `values` as an array of real numbers, or raise TypeError."""
     try:
         array = np.asarray(values)
@@ -66,7 +70,7 @@ def _describe(array: NDArray[Any], dtype: np.dtype[Any]) -> Source:
     return Source(array, KINDS[array.dtype], array.strides[0] // array.itemsize)
 
 
-def require_finite(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> None:
+def require_finite(name: str, array: NDArray[Any], dtype: np.dtype[Any], first_row: int = 0) -> None:
     """Raise ValueError naming the first number of a 2-d array that is not finite as `dtype`.
 
     No number of a block is infinite, NaN or too large if the dot product of the block with itself is in the range
@@ -79,14 +83,15 @@ def require_finite(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> None
     for first in range(0, array.shape[0], block):
         rows = array[first : first + block]
         flat = rows.ravel()  # a copy of one block at most
-        if np.dot(flat, flat) < largest:
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = float(np.dot(flat, flat))
+        if squares < largest:
             continue
         wrong = np.argwhere(~(np.abs(rows.astype(np.float64)) <= largest))
         if len(wrong):
             row, column = int(wrong[0, 0]), int(wrong[0, 1])
-            raise ValueError(
-                f"{name} must be finite as {dtype}, got {rows[row, column]} in row {first + row}, column {column}"
-            )
+            place = f"row {first_row + first + row}, column {column}"
+            raise ValueError(f"{name} must be finite as {dtype}, got {rows[row, column]} in {place}")
 
 
 def check_inputs(X: Any, inputs: int, dtype: np.dtype[Any], *, finite: bool = True, empty: bool = False) -> Source:
@@ -100,7 +105,7 @@ def check_inputs(X: Any, inputs: int, dtype: np.dtype[Any], *, finite: bool = Tr
         If it has another shape, no rows (unless `empty`), or NaN or infinity.
     """
     allowed = f"an array of real numbers of shape (rows, {inputs})"
-    array = _as_numeric("X", X, allowed)
+    array = as_numeric("X", X, allowed)
     if array.ndim != 2 or array.shape[1] != inputs:
         raise ValueError(f"X must be {allowed}, got shape {array.shape}")
     if array.shape[0] == 0 and not empty:
@@ -114,7 +119,7 @@ def check_inputs(X: Any, inputs: int, dtype: np.dtype[Any], *, finite: bool = Tr
 def check_labels(y: Any, rows: int, classes: int) -> Source:
     """Check targets that are integer labels 0 ... classes - 1, one for each row of X."""
     allowed = f"whole numbers from 0 to {classes - 1} of shape ({rows},)"
-    array = _as_numeric("y", y, allowed)
+    array = as_numeric("y", y, allowed)
     if array.shape != (rows,):
         raise ValueError(f"y must be {allowed}, one for each row of X, got shape {array.shape}")
     if array.dtype.kind == "f":
@@ -139,7 +144,7 @@ def check_targets(y: Any, rows: int, outputs: int, dtype: np.dtype[Any], *, low:
         Whether each row must sum to 1.
     """
     allowed = f"an array of real numbers of shape ({rows}, {outputs})"
-    array = _as_numeric("y", y, allowed)
+    array = as_numeric("y", y, allowed)
     if outputs == 1 and array.ndim == 1:
         array = array[:, np.newaxis]
     if array.shape != (rows, outputs):

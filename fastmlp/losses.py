@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Source, check_labels, check_targets
+from .arrays import Source, as_numeric, check_labels, check_targets
 from .kernels import losses as codes
 from .validation import check_choice
 
@@ -32,7 +32,7 @@ class Loss:
         (rows, outputs), for binary cross entropy from 0 to 1.
         """
         if self.code == codes.CROSS_ENTROPY:
-            if np.ndim(y) == 2:
+            if as_numeric("y", y, "labels or probabilities").ndim == 2:
                 return check_targets(y, rows, outputs, dtype, low=0.0, high=1.0, distribution=True)
             return check_labels(y, rows, outputs)
         if self.code == codes.BINARY_CROSS_ENTROPY:

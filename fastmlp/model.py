@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from . import engine
 from .activations import ACTIVATIONS
-from .arrays import check_inputs
+from .arrays import as_numeric, check_inputs
 from .initializers import initial_weights
 from .kernels import layout
 from .kernels.updates import WRITE_GRADIENT
@@ -107,8 +107,10 @@ class MLP:
             raise ValueError(f"layers must have at most {MAX_PARAMETERS} weights together, got sizes {sizes}")
         mean = _check_scaling("input_mean", input_mean, self.inputs, dtype)
         std = _check_scaling("input_std", input_std, self.inputs, dtype)
-        if not (std > 0).all():
-            raise ValueError(f"input_std must be above 0, got {std.min()}")
+        with np.errstate(over="ignore", divide="ignore"):
+            scale = (1 / std.astype(np.float64)).astype(dtype)
+        if not (std > 0).all() or not np.isfinite(scale).all():
+            raise ValueError(f"input_std must be above 0, with a finite reciprocal as {dtype}, got {std.min()}")
         table = layout.layer_table(sizes, [activation.code for activation in chosen], dtype)
         alphas = [activation.alpha if layer.alpha is None else layer.alpha
                   for activation, layer in zip(chosen, self.layers, strict=True)]
@@ -119,7 +121,7 @@ class MLP:
             alphas=np.array(alphas, np.float64),
             parameters=layout.aligned_zeros(layout.parameter_count(table), dtype),
             mean=mean,
-            scale=(1 / std.astype(np.float64)).astype(dtype),
+            scale=scale,
             standardised=bool((mean != 0).any() or (std != 1).any()),
         )
 
@@ -234,16 +236,13 @@ class MLP:
         call.keep(layout.ORDER, np.arange(source.rows))
         call.train(engine.threads_for(self.network, source.rows, 3))
         gradients = call.kept(layout.GRADIENTS)
-        return float(call.kept(layout.LOSSES)[0]), self._unpack(gradients[: len(self.network.parameters)])
+        return float(call.kept(layout.LOSSES)[0]), layout.unpack(self.network.table, gradients)
 
     # ---- parameters
 
-    def _unpack(self, parameters: Array) -> list[Array]:
-        return [array for row in self.network.table for array in layout.unpack_layer(row, parameters)]
-
     def get_weights(self) -> list[Array]:
         """Return copies of the parameters: [W0, b0, W1, b1, ...], W of shape (inputs, units), b of (units,)."""
-        return self._unpack(self.network.parameters)
+        return layout.unpack(self.network.table, self.network.parameters)
 
     def set_weights(self, weights: Iterable[Any]) -> None:
         """Set all parameters, in the order and shapes of `get_weights`; values are converted to the model's dtype.
@@ -253,18 +252,10 @@ class MLP:
         TypeError, ValueError
             If `weights` are not arrays of real numbers in that number and those shapes; then none is changed.
         """
-        sizes = self._sizes()
-        shapes = [shape for i, o in pairwise(sizes) for shape in ((i, o), (o,))]
-        arrays = [np.asarray(array) for array in weights]
-        if len(arrays) != len(shapes):
-            raise ValueError(f"weights must be {len(shapes)} arrays, got {len(arrays)}")
-        for position, (array, shape) in enumerate(zip(arrays, shapes, strict=True)):
-            if array.dtype.kind not in "biuf":
-                raise TypeError(f"weights[{position}] must hold real numbers, got dtype {array.dtype}")
-            if array.shape != shape:
-                raise ValueError(f"weights[{position}] must have shape {shape}, got {array.shape}")
-        for row, weight, bias in zip(self.network.table, arrays[::2], arrays[1::2], strict=True):
-            layout.pack_layer(row, self.network.parameters, weight, bias)
+        arrays = _check_weights(weights, self._sizes())
+        with np.errstate(over="ignore"):  # what is too large for the dtype becomes infinite
+            arrays = [array.astype(self.dtype, copy=False) for array in arrays]
+        layout.pack(self.network.table, self.network.parameters, arrays)
 
     # ---- description, files
 
@@ -314,8 +305,10 @@ class MLP:
         names = [f"layers.{number}.{kind}" for number in range(len(layers)) for kind in ("weights", "bias")]
         if set(tensors) != {*names, "input_mean", "input_std"}:
             raise ValueError(f"expected the tensors {names}, input_mean and input_std, got {sorted(tensors)}")
+        # Before memory is taken: a file of a few bytes may describe layers of any size.
+        weights = _check_weights([tensors[name] for name in names], model._sizes())
         model._build(_check_dtype(description["dtype"]), tensors["input_mean"], tensors["input_std"])
-        model.set_weights([tensors[name] for name in names])
+        model.set_weights(weights)
         return model
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -371,11 +364,28 @@ def _check_layers(layers: Any) -> tuple[int, list[Dense]]:
     ]
 
 
+def _check_weights(weights: Any, sizes: list[int]) -> list[Array]:
+    """Return the weights as arrays if they are of the number and shapes that layers of these sizes have."""
+    shapes = [shape for i, o in pairwise(sizes) for shape in ((i, o), (o,))]
+    if not isinstance(weights, Iterable):
+        raise TypeError(f"weights must be {len(shapes)} arrays, got {weights!r}")
+    given = list(weights)
+    if len(given) != len(shapes):
+        raise ValueError(f"weights must be {len(shapes)} arrays, got {len(given)}")
+    arrays = []
+    for position, (values, shape) in enumerate(zip(given, shapes, strict=True)):
+        array = as_numeric(f"weights[{position}]", values, f"an array of real numbers of shape {shape}")
+        if array.shape != shape:
+            raise ValueError(f"weights[{position}] must have shape {shape}, got {array.shape}")
+        arrays.append(array)
+    return arrays
+
+
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
     allowed = "'float32' or 'float64'"
     try:
         chosen = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # NumPy reads strings and tuples as descriptions of records
         raise TypeError(f"dtype must be {allowed}, got {dtype!r}") from None
     if dtype is None or chosen.name not in DTYPES:
         raise ValueError(f"dtype must be {allowed}, got {dtype!r}")
@@ -383,12 +393,13 @@ def _check_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def _check_scaling(name: str, values: Any, inputs: int, dtype: np.dtype[Any]) -> Array:
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be a number or an array of {inputs} numbers, got dtype {array.dtype}")
+    """Return a copy of input_mean or input_std as an array of (inputs,)."""
+    allowed = f"a number or an array of {inputs} numbers"
+    array = as_numeric(name, values, allowed)
     if array.shape not in ((), (inputs,)):
-        raise ValueError(f"{name} must be a number or an array of {inputs} numbers, got shape {array.shape}")
-    result = np.ascontiguousarray(np.broadcast_to(array, (inputs,)), dtype=dtype)
+        raise ValueError(f"{name} must be {allowed}, got shape {array.shape}")
+    with np.errstate(over="ignore"):
+        result = np.array(np.broadcast_to(array, (inputs,)), dtype=dtype, order="C")
     if not np.isfinite(result).all():
         raise ValueError(f"{name} must be finite as {dtype}, got {array}")
     return result

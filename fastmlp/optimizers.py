@@ -24,6 +24,7 @@ class Optimizer:
         return codes.STATE_SLOTS[self.code]
 
     def settings(self) -> tuple[float, float, float]:
+        """Return the two decay rates and the epsilon that the kernels take; zero for those a rule does not have."""
         return 0.0, 0.0, 0.0
 
 
@@ -51,6 +52,7 @@ class Momentum(Optimizer):
         check_number("momentum", self.momentum, low=0.0, high=1.0, below=True)
 
     def settings(self) -> tuple[float, float, float]:
+        """Return the two decay rates and the epsilon that the kernels take."""
         return self.momentum, 0.0, 0.0
 
 
@@ -90,6 +92,7 @@ class Adam(Optimizer):
         check_number("epsilon", self.epsilon, low=1e-16, high=1e3)
 
     def settings(self) -> tuple[float, float, float]:
+        """Return the two decay rates and the epsilon that the kernels take."""
         return self.beta_1, self.beta_2, self.epsilon
 
 
@@ -99,7 +102,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "momentum": Momentum, "nes
 def check_optimizer(optimizer: Any) -> Optimizer:
     """Return an optimizer from its name, with default settings, or from an instance."""
     allowed = f"one of {', '.join(map(repr, OPTIMIZERS))}, or an instance of SGD, Momentum, Nesterov or Adam"
-    if isinstance(optimizer, Optimizer):
+    if isinstance(optimizer, (SGD, Momentum, Adam)):
         return optimizer
     if not isinstance(optimizer, str):
         raise TypeError(f"optimizer must be {allowed}, got {optimizer!r}")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
 
 _chosen: int | None = None
 _forked_after_start = False
-_started = False
 _one_at_a_time = threading.RLock()
 
 
 def _after_fork_in_child() -> None:
     global _forked_after_start, _one_at_a_time
-    _forked_after_start = _forked_after_start or _started
+    # Whether Numba's threads had been started, by whomever; this is the flag that Numba itself goes by.
+    parallel = sys.modules.get("numba.np.ufunc.parallel")
+    _forked_after_start = _forked_after_start or bool(getattr(parallel, "_is_initialized", False))
     _one_at_a_time = threading.RLock()
 
 
@@ -59,9 +61,7 @@ def threading_layer() -> str:
     """Name of Numba's threading layer: "omp", "tbb" or "workqueue"; starts it."""
     import numba
 
-    global _started
     numba.get_num_threads()  # starts the threads
-    _started = True
     return str(numba.threading_layer())
 
 

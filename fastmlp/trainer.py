@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from .kernels.updates import DECAY_1, L2
 from .losses import check_loss
 from .model import MLP, check_seed
 from .optimizers import check_optimizer
-from .schedules import check_schedule
+from .schedules import check_schedule, constant
 from .validation import check_flag, check_integer, check_number
 
 LARGE_BYTES = 8 << 20  # inputs above this size are searched for NaN only if training on them goes wrong
@@ -164,7 +165,8 @@ class Trainer:
         shuffle = check_flag("shuffle", shuffle)
         listeners = check_callbacks(callbacks)
         source = check_inputs(X, self.model.inputs, self.model.dtype, finite=False)
-        large = source.array.nbytes > LARGE_BYTES
+        # What has to be converted is searched in its own dtype: numbers may be too large for the model's.
+        large = source.array.nbytes > LARGE_BYTES and source.array.dtype == self.model.dtype
         if not large:
             require_finite("X", source.array, self.model.dtype)
         targets = self.loss.check_targets(y, source.rows, self.model.outputs, self.model.dtype)
@@ -180,6 +182,7 @@ class Trainer:
                 raise ValueError(f"validation_split must leave rows to train on, got {split} of {source.rows} rows")
             source, kept = source.split(source.rows - held_out)
             targets, kept_targets = targets.split(source.rows)
+            require_finite("X", kept.array, self.model.dtype, first_row=source.rows)
             validation = kept, kept_targets
         with self._exclusively():
             fit = _Fit(self, source, targets, validation, epochs, listeners, progress, shuffle)
@@ -206,6 +209,9 @@ class Trainer:
         TypeError, ValueError
             As `fit`.
         """
+        if self.schedule is not constant:
+            raise ValueError("step makes one update and knows no horizon: it needs a trainer with schedule=None; set "
+                             "learning_rate between steps instead")
         source, targets = self._check_data(X, y)
         network = self.model.network
         staged = network.must_stage(source)
@@ -213,13 +219,18 @@ class Trainer:
             call = self._step_call
             if call is None or (call.context[layout.ROWS], call.context[layout.X_STAGED]) != (source.rows, staged):
                 call = self._step_call = self._training_call(source.rows, staged, source.rows)
+            self._set_optimizer(call)
             call.set_inputs(source)
             call.set_targets(targets, self.loss.code)
             call.context[layout.UPDATES_BEFORE] = self.steps
-            call.set_steps(0, self.schedule(self.learning_rate, np.array([self.steps]), self.steps + 1))
+            call.set_steps(0, np.array([self.learning_rate]))
             call.context[layout.NOT_FINITE] = 0
-            call.train(engine.threads_for(network, source.rows, 3))
-            self.steps += 1
+            try:
+                call.train(engine.threads_for(network, source.rows, 3))
+            finally:
+                self.steps += int(call.context[layout.STEPS_DONE])
+                call.forget(layout.X)
+                call.forget(layout.Y)
             return float(call.kept(layout.LOSSES)[0])
 
     def evaluate(self, X: Any, y: Any) -> dict[str, float]:
@@ -267,19 +278,35 @@ class Trainer:
 
     def _training_call(self, batch: int, staged: bool, samples: int) -> engine.Call:
         """Make a call for steps of `batch` rows with this trainer's optimizer and its state."""
-        if len(self._state) != self.optimizer.slots * len(self.model.network.parameters):
-            self._state = self._new_state()
         call = engine.training_call(self.model.network, batch, staged)
-        call.keep(layout.STATE, self._state)
-        call.context[layout.OPTIMIZER] = self.optimizer.code
-        settings = call.kept(layout.SETTINGS)
-        settings[L2] = self.l2
-        settings[DECAY_1 : DECAY_1 + 3] = self.optimizer.settings()
+        self._set_optimizer(call)
         call.keep(layout.ORDER, np.arange(samples))
         call.context[layout.ORDER_EPOCH] = -1
         call.context[layout.SEED] = self.seed
         return call
 
+
+    def _set_optimizer(self, call: engine.Call) -> None:
+        call.keep(layout.STATE, self._state)
+        call.context[layout.OPTIMIZER] = self.optimizer.code
+        settings = call.kept(layout.SETTINGS)
+        settings[L2] = self.l2
+        settings[DECAY_1 : DECAY_1 + 3] = self.optimizer.settings()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The optimizer's state lies in memory as the parameters do, which depends on the processor.
+        state = self.__dict__ | {"_step_call": None, "_choice": None, "_busy": False}
+        size = len(self.model.network.parameters)
+        table = self.model.network.table
+        state["_state"] = [layout.unpack(table, self._state[i * size :]) for i in range(self.optimizer.slots)]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        slots, self._state = state["_state"], self._new_state()
+        size = len(self.model.network.parameters)
+        for i, arrays in enumerate(slots):
+            layout.pack(self.model.network.table, self._state[i * size :], arrays)
 
     def _thread_choice(self, rows: int) -> engine.ThreadChoice:
         """Return what earlier calls of `fit` have learned about the number of threads, or a new start."""
@@ -312,6 +339,7 @@ class _Fit:
         self.validation = validation
         self.epochs = epochs
         self.callbacks = callbacks
+        self.callbacks_of_epochs = callbacks  # none once interrupted
         self.progress = progress
         self.rows = source.rows
         self.batch = min(trainer.batch_size, self.rows)
@@ -360,21 +388,31 @@ class _Fit:
                 raise
         self.before = None
 
+    def _undo_if_ruined(self) -> None:
+        """Before an error leaves `fit`: if X was about to be found out, undo what it did."""
+        with contextlib.suppress(ValueError):
+            self._check_deferred()
+
     def run(self) -> None:
         trainer = self.trainer
         trainer.stop_training = False
         bar = _progress_bar(self.epochs, self.rows) if self.progress else None
-        notify(self.callbacks, "on_train_begin", trainer, {})
         try:
+            notify(self.callbacks, "on_train_begin", trainer, {})
             step = 0
-            while step < self.total_steps and not trainer.stop_training:
+            while step < self.total_steps:
                 if step % self.steps_per_epoch == 0:
+                    if trainer.stop_training:
+                        break
                     epoch = self.first_epoch + step // self.steps_per_epoch
                     notify(self.callbacks, "on_epoch_begin", trainer, {"epoch": epoch})
                 step = self._run_slice(step, bar)
                 if self.call.context[layout.NOT_FINITE]:
                     self._warn_of_divergence()
                     break
+        except BaseException:
+            self._undo_if_ruined()
+            raise
         finally:
             if bar is not None:
                 bar.close()
@@ -390,13 +428,18 @@ class _Fit:
         rates = self.trainer.schedule(self.trainer.learning_rate, np.arange(step, end), self.total_steps)
         self.call.set_steps(step, np.ascontiguousarray(rates, np.float64))
         began = time.perf_counter()
+        interrupted = True
         try:
             self.call.train(threads)
+            interrupted = False
         finally:
+            seconds = time.perf_counter() - began
             done = int(self.call.context[layout.STEPS_DONE])
             self.trainer.steps = self.first_update + done
             self.trainer.epochs = self.first_epoch + done // self.steps_per_epoch
-        seconds = time.perf_counter() - began
+            if interrupted and done > step:
+                self.validation, self.callbacks_of_epochs = None, []
+                self._account(step, done, seconds, rates, bar)
         if done >= self.steps_per_epoch or self.call.context[layout.NOT_FINITE]:
             self._check_deferred()
         self.seconds_per_step = max(seconds / (done - step), 1e-7)
@@ -445,7 +488,7 @@ class _Fit:
             shown = {name: f"{record[name]:.4f}" for name in ("loss", "val_loss", "val_accuracy") if name in record}
             bar.set_postfix(shown, refresh=False)
             bar.set_description(f"epoch {min(epoch + 2, self.epochs)}/{self.epochs}")
-        notify(self.callbacks, "on_epoch_end", trainer, record)
+        notify(self.callbacks_of_epochs, "on_epoch_end", trainer, record)
 
     def _warn_of_divergence(self) -> None:
         step = int(self.call.context[layout.NOT_FINITE]) - 1

@@ -39,7 +39,10 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
         allowed += f"{' and' if low > -math.inf else ''} {'below' if below else 'at most'} {high:g}"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be {allowed}, got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be {allowed}, got a number too large for a float") from None
     too_low = number <= low if above else number < low
     too_high = number >= high if below else number > high
     if not math.isfinite(number) or too_low or too_high:

@@ -1,7 +1,7 @@
 """Activations and their derivatives, on blocks of rows.
 
 A derivative is computed from the activation's own output a = f(z), so that z need not be kept:
-sigmoid a (1 - a), tanh 1 - a^2, relu 1 where a > 0, leaky relu the slope where a < 0, elu a + alpha where a < 0
+sigmoid a (1 - a), tanh 1 - a^2, relu 1 where a > 0, leaky relu the slope where a <= 0, elu a + alpha where a <= 0
 (Bishop, Pattern Recognition and Machine Learning, 2006, section 5.3; Clevert et al., 2016, for elu).
 Softmax is not a function of one element; it has passes over whole rows.
 """
@@ -53,12 +53,12 @@ def _relu_backward(delta: Lanes, a: Lanes) -> Lanes:
 
 @vector_function
 def _leaky_relu_backward(delta: Lanes, a: Lanes, slope: Lanes) -> Lanes:
-    return a.where("<", 0.0, slope * delta, delta)
+    return a.where("<=", 0.0, slope * delta, delta)
 
 
 @vector_function
 def _elu_backward(delta: Lanes, a: Lanes, alpha: Lanes) -> Lanes:
-    return a.where("<", 0.0, delta * (a + alpha), delta)
+    return a.where("<=", 0.0, delta * (a + alpha), delta)
 
 
 @kernel(INT, DOUBLE, NUMBERS, INT, INT, INT)

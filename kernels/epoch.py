@@ -35,6 +35,7 @@ from .simd import (
     float32_pointer,
     float64_pointer,
     flush_denormals,
+    full,
     int64_pointer,
     lanes,
     load,
@@ -57,6 +58,9 @@ def _group_gradients(context, parameters, scratch, index, rows, row_losses, part
     for group in range(groups * part // parts, groups * (part + 1) // parts):
         gradients = shift(pointer_at(context[layout.GRADIENTS], scratch), group * context[layout.COUNT])
         begin, end = rows * group // groups, rows * (group + 1) // groups
+        if begin == end:  # fewer rows than groups
+            for i in range(0, context[layout.COUNT], lanes(scratch)):
+                store(gradients, i, full(gradients, 0.0))
         for row in range(begin, end, context[layout.GROUP_ROWS]):
             count = min(context[layout.GROUP_ROWS], end - row)
             forward_backward(context, parameters, workspace, scratch, shift(index, row), count, rows,

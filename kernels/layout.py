@@ -86,6 +86,17 @@ def pack_layer(row: np.ndarray, parameters: np.ndarray, weights: np.ndarray, bia
         panel[-1, :used] = bias[first : first + used]
 
 
+def pack(table: np.ndarray, parameters: np.ndarray, weights: list[np.ndarray]) -> None:
+    """Write [W0, b0, W1, b1, ...] into the panels of all layers."""
+    for row, weight, bias in zip(table, weights[::2], weights[1::2], strict=True):
+        pack_layer(row, parameters, weight, bias)
+
+
+def unpack(table: np.ndarray, parameters: np.ndarray) -> list[np.ndarray]:
+    """Return copies of the weights and biases of all layers, [W0, b0, W1, b1, ...]."""
+    return [array for row in table for array in unpack_layer(row, parameters)]
+
+
 def unpack_layer(row: np.ndarray, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return copies of the weights (inputs, units) and bias (units,) of one layer."""
     inputs, units = int(row[INPUTS]), int(row[UNITS])

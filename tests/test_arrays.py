@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastmlp import MLP, Trainer, arrays
+from fastmlp import MLP, Trainer, arrays, engine
 from fastmlp.arrays import check_inputs, check_labels, check_targets, require_finite
 
 Array = np.ndarray[Any, Any]
@@ -154,6 +154,76 @@ def test_one_wrong_number_in_a_large_array(row: int, column: int, layout: Any, d
         with pytest.raises(ValueError, match=rf"^X must be finite as float32, got {number} in row {row}, column"):
             trainer.fit(X, y, epochs=1, progress=False)
     assert state_of(trainer) == before
+
+
+# Sets above this size may be searched while training goes on; what a user sees must be the same.
+LARGE_ROWS = 24_000
+
+
+def large_inputs(dtype: str = "float32") -> Array:
+    return np.random.default_rng(0).normal(size=(LARGE_ROWS, 100)).astype(dtype)
+
+
+def test_one_wrong_number_among_the_rows_held_out_of_a_large_array() -> None:
+    X, y = large_inputs(), np.zeros(LARGE_ROWS, int)
+    X[-1, 5] = np.nan
+    trainer = Trainer(MLP([100, 3]))
+    before = state_of(trainer)
+    with pytest.raises(ValueError, match=r"^X must be finite as float32, got nan"):
+        trainer.fit(X, y, epochs=1, validation_split=0.1, progress=False)
+    assert state_of(trainer) == before
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", "leaky_relu", "elu", "softmax", "identity"])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 1e39])
+def test_wrong_numbers_in_large_arrays_are_found_whatever_the_network(activation: str, optimizer: str, number: float,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastmlp.trainer.LARGE_BYTES", 100, raising=False)
+    X = CLEAN / 100
+    X[7, 2] = number
+    for batch, scaling in ((6, {}), (ROWS, {"input_mean": 0.5})):
+        trainer = Trainer(MLP([INPUTS, 5, 3], activation=activation, **scaling), optimizer=optimizer, batch_size=batch)
+        trainer.fit(CLEAN, LABELS, epochs=1, progress=False)
+        before = state_of(trainer)
+        with pytest.raises(ValueError, match=r"^X must be finite as float32, got .* in row 7, column 2$"):
+            trainer.fit(X, LABELS, epochs=3, progress=False)
+        assert state_of(trainer) == before
+
+
+@pytest.mark.parametrize("std", [1.0, 1e10])
+def test_small_and_large_arrays_are_judged_alike(std: float) -> None:
+    """Numbers too large for float32, even where scaling brings them back into its range."""
+    X = large_inputs("float64")
+    X[3, 3] = 1e39
+    answers = []
+    for rows in (10, LARGE_ROWS):
+        trainer = Trainer(MLP([100, 3], input_std=std))
+        try:
+            trainer.fit(X[:rows], np.zeros(rows, int), epochs=1, progress=False)
+        except ValueError as error:
+            answers.append(str(error))
+        else:
+            answers.append("accepted")
+    assert answers[0] == answers[1]
+
+
+def test_an_interrupt_while_training_on_wrong_numbers_leaves_no_ruined_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes before the first epoch is over, after the row with the NaN."""
+    original = engine.Call.train
+
+    def train(call: engine.Call, threads: int) -> None:
+        original(call, threads)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine.Call, "train", train)
+    monkeypatch.setattr(engine.ThreadChoice, "next", lambda choice: (1, 1e-12))  # slices of one step
+    X = large_inputs()
+    X[0] = np.nan
+    trainer = Trainer(MLP([100, 3]))
+    with pytest.raises((KeyboardInterrupt, ValueError)):
+        trainer.fit(X, np.zeros(LARGE_ROWS, int), epochs=1, shuffle=False, progress=False)
+    assert all(np.isfinite(array).all() for array in trainer.model.get_weights())
 
 
 @settings(deadline=None, max_examples=60)

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastmlp import MLP, Dense, ModelFileError, engine, get_num_threads, set_num_threads
+from fastmlp import MLP, Dense, ModelFileError, Trainer, engine, get_num_threads, set_num_threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.initializers import initial_weights
 from fastmlp.layers import MAX_UNITS
@@ -420,6 +420,26 @@ def test_predictions_from_several_python_threads_at_once(threads: Callable[[int]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         for results in pool.map(work, [0, 0, 1, 2]):
             assert [which for which, right in results if not right] == []
+
+
+def test_what_was_asked_before_does_not_matter(threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls of all kinds and sizes, one after the other on one model, against each of them on a fresh one."""
+    monkeypatch.setattr(engine, "LEAST_PARALLEL_WORK", 20_000)
+    model = randomise(MLP([40, 30, 5], activation="tanh"))
+    trainer = Trainer(model)
+    X, y = inputs_for(model, 1300), np.random.default_rng(0).integers(0, 5, 1300)
+    rng = np.random.default_rng(1)
+    for _ in range(60):
+        threads(int(rng.integers(1, min(2, available_threads()) + 1)))
+        rows, dtype = int(rng.choice([1, 3, 64, 500, 513, 1300])), rng.choice(["float32", "float64", "uint8"])
+        batch, labels = np.abs(X[:rows]).astype(dtype), y[:rows]
+        fresh = copy.deepcopy(model)
+        if rng.random() < 0.3:
+            assert trainer.evaluate(batch, labels) == Trainer(fresh).evaluate(batch, labels)
+        else:
+            assert model.forward(batch).tobytes() == fresh.forward(batch).tobytes()
+        if rng.random() < 0.2:
+            randomise(model, int(rng.integers(100)))
 
 
 # ---- predict and predict_proba

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import os
 import pickle
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,9 +96,9 @@ def threads() -> Iterator[Callable[[int], None]]:
 
 @pytest.fixture
 def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slices of a single step."""
-    monkeypatch.setattr(engine, "SLICE_SECONDS", 1e-12)
-    monkeypatch.setattr(engine, "TRIAL_SECONDS", 1e-12)
+    """Slices of a single step: none may take any time."""
+    original = engine.ThreadChoice.next
+    monkeypatch.setattr(engine.ThreadChoice, "next", lambda choice: (original(choice)[0], 1e-12))
 
 
 # ---- exclusive or
@@ -464,6 +466,27 @@ def test_weights_set_between_steps_count() -> None:
     trainer.step(X, y)
     for a, b in zip(trainer.model.get_weights(), after, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+USES: dict[str, Callable[[Trainer, Array, Array], Any]] = {
+    "fit": lambda trainer, X, y: trainer.fit(X, y, epochs=1, progress=False),
+    "step": lambda trainer, X, y: trainer.step(X, y),
+    "evaluate": lambda trainer, X, y: trainer.evaluate(X, y),
+    "predict": lambda trainer, X, y: trainer.model.predict(X),
+    "loss_and_gradients": lambda trainer, X, y: trainer.model.loss_and_gradients(X, y),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_nothing_holds_on_to_the_data(use: str) -> None:
+    """Memory of the user's that is let go is free again, though the trainer and the model live on."""
+    X, y = make_data(40, 12, 3)
+    trainer = Trainer(MLP([12, 20, 3]))
+    USES[use](trainer, X, y)
+    references = [weakref.ref(X), weakref.ref(y)]
+    del X, y
+    gc.collect()
+    assert [reference() is None for reference in references] == [True, True]
 
 
 @pytest.mark.parametrize(("name", "value"), [("learning_rate", 0.5), ("l2", 0.5)])
