@@ -85,14 +85,17 @@ def _emit_expm1(x: Lanes) -> Lanes:
     return power.fma((r * r).fma(_series(r), r), power - 1.0)
 
 
-def _emit_atanh_series(s: Lanes, terms: int) -> Lanes:
-    """2 atanh(s) = 2 s + 2 s^3 (1/3 + s^2/5 + s^4/7 + ...)."""
+def _emit_log_of_one_plus(f: Lanes, s: Lanes, terms: int) -> Lanes:
+    """log(1 + f) from f and s = f / (2 + f).
+
+    It is 2 atanh(s) = 2 s + s R with R = 2 s^2 (1/3 + s^2/5 + s^4/7 + ...), and 2 s = f - s f; written as
+    f - s (f - R), the leading term carries no error of the division.
+    """
     square = s * s
-    series = s.constant(1 / (2 * terms + 1))
+    series = s.constant(2 / (2 * terms + 1))
     for k in range(terms - 1, 0, -1):
-        series = series.fma(square, 1 / (2 * k + 1))
-    double = s + s
-    return (double * square).fma(series, double)
+        series = series.fma(square, 2 / (2 * k + 1))
+    return (-s).fma(f - square * series, f)
 
 
 @vector_function
@@ -109,7 +112,7 @@ def expm1(x: Lanes) -> Lanes:
 
 @vector_function
 def log(x: Lanes) -> Lanes:
-    """Natural logarithm of a positive, normal, finite x.
+    """Natural logarithm of a positive, normal, finite x; NaN of NaN.
 
     x = 2**e m with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh((m - 1) / (m + 1)).
     """
@@ -122,8 +125,8 @@ def log(x: Lanes) -> Lanes:
     e = x.like(builder.sitofp(steps, x.value.type))
     leading, rest = _ln2_parts(x.is_double)
     fraction = m - 1.0
-    s = fraction / (m + 1.0)
-    return e.fma(leading, e.fma(rest, _emit_atanh_series(s, 11 if x.is_double else 5)))
+    mantissa_log = _emit_log_of_one_plus(fraction, fraction / (m + 1.0), 11 if x.is_double else 5)
+    return x.where("ord", x, e.fma(leading, e.fma(rest, mantissa_log)), x)
 
 
 def _bits_of(number: float, double: bool) -> int:
@@ -132,7 +135,7 @@ def _bits_of(number: float, double: bool) -> int:
 
 
 def _emit_log1p(u: Lanes) -> Lanes:
-    return _emit_atanh_series(u / (u + 2.0), 17 if u.is_double else 8)
+    return _emit_log_of_one_plus(u, u / (u + 2.0), 17 if u.is_double else 8)
 
 
 @vector_function

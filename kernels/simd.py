@@ -14,6 +14,7 @@ Two kinds of code are made here:
 from __future__ import annotations
 
 import inspect
+import math
 import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ import llvmlite.binding
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
+from numba.core.codegen import get_host_cpu_features
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
@@ -31,12 +33,9 @@ INT64 = ir.IntType(64)
 
 
 def _llvm_features() -> frozenset[str]:
-    """Names of the CPU features that LLVM compiles for; NUMBA_CPU_FEATURES overrides the host's."""
-    if config.CPU_FEATURES is None:
-        host = llvmlite.binding.get_host_cpu_features()
-        return frozenset(name for name, present in host.items() if present)
-    names = config.CPU_FEATURES.split(",")
-    return frozenset(name[1:] for name in names if name.startswith("+"))
+    """Names of the CPU features that Numba compiles for: the host's, or those of NUMBA_CPU_FEATURES."""
+    text = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    return frozenset(name[1:] for name in text.split(",") if name.startswith("+"))
 
 
 class InstructionSet(NamedTuple):
@@ -467,7 +466,7 @@ def adam_direction(moment: Lanes, square: Lanes, epsilon: Lanes) -> Lanes:
     divisor = square.fma(estimate, epsilon)
     inverse = _estimate(divisor, "llvm.x86.avx512.rcp14.ps.512")
     quotient = moment * inverse
-    return quotient.fma((-divisor).fma(inverse, 1.0), quotient)
+    return square.where("==", math.inf, moment * 0.0, quotient.fma((-divisor).fma(inverse, 1.0), quotient))
 
 
 # ---- denormal numbers

@@ -117,6 +117,8 @@ def dense_forward(X: Array, weights: Array, bias: Array, activation: int = activ
     -------
     array (rows, units)
     """
+    X = _check("X", X, (None, None))
+    weights = _check("weights", weights, (None, None), X.dtype)
     return dense_forward_packed(X, *pack(weights, bias), activation, alpha)
 
 

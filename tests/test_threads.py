@@ -95,6 +95,7 @@ TRAINING = """
 import os, sys, threading, time
 import numpy as np
 from fastmlp import MLP, Trainer, engine, get_num_threads, set_num_threads
+from fastmlp.threads import available_threads
 engine.LEAST_PARALLEL_WORK = 0  # so that any work is shared
 SHAPES = [([50, 70, 5], "float32", 64), ([20, 30, 4], "float64", 32), ([6, 9, 3], "float32", 512),
           ([200, 300, 10], "float32", 128)]
@@ -109,12 +110,12 @@ def train(number, epochs=2):
     result = [array.tobytes() for array in model.get_weights()] + [model.forward(X).tobytes()]
     return result + [repr(trainer.evaluate(X, y)), repr(trainer.history["loss"])]
 
-def train_at_once(numbers):
+def train_at_once(numbers, epochs):
     results = [None] * len(numbers)
     start = threading.Barrier(len(numbers))
     def work(place):
         start.wait()
-        results[place] = train(numbers[place])
+        results[place] = train(numbers[place], epochs)
     workers = [threading.Thread(target=work, args=(place,), daemon=True) for place in range(len(numbers))]
     for worker in workers: worker.start()
     for worker in workers: worker.join()
@@ -130,12 +131,12 @@ def test_models_trained_from_several_python_threads_at_once(layer: str) -> None:
         pytest.skip("the OpenMP layer does not work here")
     printed = run_code(TRAINING + """
 set_num_threads(1)
-expected = [train(number) for number in range(4)]
-set_num_threads(min(2, get_num_threads()))
+expected = [train(number, epochs=12) for number in range(4)]
+set_num_threads(min(2, available_threads()))
 from fastmlp.threads import threading_layer
-for turn in range(3):
-    numbers = [turn % 4, 0, 1, 2, 3]
-    for number, result in zip(numbers, train_at_once(numbers)):
+for turn in range(2):
+    numbers = [3, 0, 1, 2, 3]
+    for number, result in zip(numbers, train_at_once(numbers, epochs=12)):
         assert result == expected[number], (turn, number)
 print(threading_layer())
 """, **environment)
