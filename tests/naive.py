@@ -292,8 +292,8 @@ def in_threads(*calls: Callable[[], Any]) -> list[Any]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
-        assert not thread.is_alive(), "a call did not end within a minute"
+        thread.join(timeout=30)
+        assert not thread.is_alive(), "a call did not end within half a minute"
     if errors:
         raise errors[0]
     return results

@@ -141,12 +141,13 @@ def test_labels_and_one_hot_targets_give_the_same(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target_dtype", DTYPES)
 @pytest.mark.parametrize("name", CODES)
-def test_targets_are_read_through_the_samples_and_in_rows_far_apart(name: str, dtype: str) -> None:
+def test_targets_are_read_through_the_samples_and_in_rows_far_apart(name: str, target_dtype: str, dtype: str) -> None:
     rng = np.random.default_rng(4)
     samples = rng.permutation(50)[:21]
     outputs = rng.normal(size=(21, 6)).astype(dtype)
-    y = np.full((50, 11), np.nan)
+    y = np.full((50, 11), np.nan, target_dtype)
     y[samples, :6] = random_targets(name, 21, 6, rng)
     targets = y[samples, :6].astype(dtype).astype(np.float64)
     check(name, outputs, y, targets, loss_rows(CODES[name], outputs, y[:, :6], samples))
@@ -174,6 +175,14 @@ def test_scale_multiplies_the_deltas_and_not_the_losses(name: str, dtype: str) -
     scaled = loss_rows(CODES[name], outputs, y, scale=1 / 64)
     np.testing.assert_array_equal(scaled[0], whole[0])
     np.testing.assert_allclose(64 * scaled[1], whole[1], rtol=8 * np.finfo(dtype).eps, atol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scale_multiplies_the_deltas_of_labels(dtype: str) -> None:
+    rng = np.random.default_rng(11)
+    z, labels = rng.normal(size=(21, 9)).astype(dtype), rng.integers(0, 9, 21)
+    check("cross_entropy", z, labels, naive.one_hot(labels, 9),
+          loss_rows(losses.CROSS_ENTROPY, z, labels, scale=1 / 64), scale=1 / 64)
 
 
 # ---- extremes

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +62,11 @@ def relax(memory: Array, part: int, parts: int, rounds: int, x: Array) -> Any:
             x[new + i] = 0.5 * (x[old + (i + 1) % n] + x[old + (i + n - 1) % n])
         goal = team.barrier(pointer(memory), parts, goal)
     return 1.0
+
+
+def alone(memory: Array, part: int, parts: int) -> Any:
+    """Join with no other member there."""
+    return in_threads(lambda: join(memory, part, parts))[0]
 
 
 def run_team(function: Any, parts: int, *arguments: Any) -> list[Any]:
@@ -130,21 +140,21 @@ def test_a_member_that_comes_late_to_a_barrier_is_waited_for() -> None:
 def test_a_team_whose_other_member_never_comes_is_given_up_and_part_0_works_alone() -> None:
     memory = new_team()
     began = time.perf_counter()
-    assert join(memory, 0, 2) == 1
+    assert alone(memory, 0, 2) == 1
     assert time.perf_counter() - began < 20
-    assert join(memory, 1, 2) == 0, "a member that comes after the team was given up has nothing to do"
+    assert alone(memory, 1, 2) == 0, "a member that comes after the team was given up has nothing to do"
 
 
 def test_a_part_that_comes_first_and_alone_leaves_the_work_to_part_0() -> None:
     memory = new_team()
-    assert join(memory, 1, 2) == 0
-    assert join(memory, 0, 2) == 1
+    assert alone(memory, 1, 2) == 0
+    assert alone(memory, 0, 2) == 1
 
 
 def test_of_three_members_two_do_not_make_a_team() -> None:
     memory = new_team()
     assert in_threads(lambda: join(memory, 0, 3), lambda: join(memory, 2, 3)) == [1, 0]
-    assert join(memory, 1, 3) == 0
+    assert alone(memory, 1, 3) == 0
 
 
 def test_the_work_of_a_team_that_was_given_up_is_done_once_and_whole() -> None:
@@ -154,14 +164,16 @@ def test_the_work_of_a_team_that_was_given_up_is_done_once_and_whole() -> None:
     relax(new_team(), 0, 1, 100, alone)
     for order in ((0, 1), (1, 0)):
         memory, x = new_team(), np.concatenate([start, np.zeros(64)])
-        assert sum(relax(memory, part, 2, 100, x) for part in order) == 1.0
+        one_after_the_other = in_threads(
+            lambda memory=memory, x=x, order=order: [relax(memory, part, 2, 100, x) for part in order])[0]
+        assert sum(one_after_the_other) == 1.0
         np.testing.assert_array_equal(x, alone)
 
 
 def test_however_late_a_member_comes_both_agree_on_whether_they_are_a_team() -> None:
     """Delays around the time after which a member stops waiting."""
     began = time.perf_counter()
-    join(new_team(), 0, 2)
+    alone(new_team(), 0, 2)
     patience = time.perf_counter() - began
     outcomes = set()
     for share in (0.0, 0.9, 1.0, 1.1):
@@ -174,6 +186,38 @@ def test_however_late_a_member_comes_both_agree_on_whether_they_are_a_team() -> 
         outcomes.add(tuple(in_threads(lambda memory=memory: join(memory, 0, 2), late)))
     assert outcomes <= {(2, 2), (1, 0)}
     assert (2, 2) in outcomes
+
+
+BUSY = """
+import os, subprocess, sys, time
+import test_kernels_team as tests
+memory = tests.new_team()
+processor = sorted(os.sched_getaffinity(0))[-1]
+os.sched_setaffinity(0, {processor})
+busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+try:
+    began = time.perf_counter()
+    assert tests.join(memory, 0, 2) == 1
+    print(time.perf_counter() - began)
+finally:
+    for process in busy:
+        process.kill()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs to choose a processor")
+def test_a_team_is_given_up_in_bounded_time_on_a_processor_that_others_use() -> None:
+    """A member that lets others run between its looks may come back only milliseconds later each time."""
+    with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, text=True, start_new_session=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+                          ) as process:
+        try:
+            output, _ = process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            pytest.fail("the team was not given up within 20 seconds")
+    assert process.returncode == 0
+    assert float(output) < 10
 
 
 # ---- memory

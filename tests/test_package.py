@@ -298,7 +298,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pytest.skip(f"{tool} is not installed")
     copy = tmp_path_factory.mktemp("checkout") / "fastmlp"
     shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(
-        ".git", "__pycache__", "*.nbi", "*.nbc", ".venv", "venv", "dist", "build", "shared", ".*_cache", ".hypothesis"))
+        ".git", "__pycache__", "*.nbi", "*.nbc", ".venv", "venv", "dist", "build", ".*_cache", ".hypothesis"))
     return copy
 
 

@@ -325,6 +325,11 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_another_order(kind: 
     assert bits(first) != bits(other)
 
 
+def test_the_largest_seed() -> None:
+    assert bits(run_kind("digits", seed=2**63 - 1)) == bits(run_kind("digits", seed=2**63 - 1))
+    assert bits(run_kind("digits", seed=2**63 - 1)) != bits(run_kind("digits", seed=2**63 - 2))
+
+
 def test_seed_none_takes_another_order_each_time() -> None:
     assert bits(run_kind("digits", seed=None)) != bits(run_kind("digits", seed=None))
     assert bits(run_kind("digits")) == bits(run_kind("digits", seed=0))
@@ -1137,9 +1142,9 @@ def test_no_slice_lasts_much_longer_than_a_tenth_of_a_second(monkeypatch: pytest
     original = engine.Call.train
 
     def train(call: engine.Call, number: int) -> None:
-        began = time.perf_counter()
+        began = time.thread_time()  # of this thread, whatever else the machine does; such a network has but one
         original(call, number)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.thread_time() - began)
         if len(seconds) == 3:
             raise KeyboardInterrupt
 
@@ -1148,7 +1153,7 @@ def test_no_slice_lasts_much_longer_than_a_tenth_of_a_second(monkeypatch: pytest
     trainer = Trainer(MLP([1, 1], dtype="float64"), "binary_cross_entropy", batch_size=1)
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(np.ones((4, 1)), np.ones(4), epochs=5_000_000, progress=False)
-    assert max(seconds) < 0.8  # generous, for machines that do other things too
+    assert max(seconds) < 0.8  # generous
 
 
 INTERRUPTED = """
