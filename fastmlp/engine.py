@@ -28,8 +28,8 @@ Array = NDArray[Any]
 LEAST_PARALLEL_WORK = 400_000
 
 SLICE_SECONDS = 0.1  # compiled calls are cut to about this length, for progress and Ctrl-C
-TRIAL_SECONDS = 0.005, 0.02  # length of the first slice, and of those that try another number of threads
-SECONDS_BETWEEN_TRIALS = 1.0
+TRIAL_SECONDS = 0.01  # length of the first slice, and of those that try another number of threads
+SECONDS_BETWEEN_TRIALS = 0.5
 
 # A small network with a large batch is trained in groups of rows (kernels.epoch); these decide when and how.
 LARGEST_GROUPED_NETWORK = 1 << 15  # parameters
@@ -221,9 +221,15 @@ def training_call(network: Network, batch: int, staged: bool, *, gradients: bool
     return call
 
 
-def threads_for(network: Network, rows: int, factor: int) -> int:
-    """Number of threads for a call whose parts take `rows` rows, at `factor` times the work of going forward."""
-    return get_num_threads() if rows * network.work * factor >= LEAST_PARALLEL_WORK else 1
+def training_work(network: Network, rows: int) -> int:
+    """Multiply-adds of a training step: forward, gradient, and delta, which the first layer does not pass back."""
+    first = int(network.table[0, layout.INPUTS] * network.table[0, layout.PADDED])
+    return rows * (3 * network.work - first)
+
+
+def threads_for(work: int) -> int:
+    """Number of threads for a call of `work` multiply-adds."""
+    return get_num_threads() if work >= LEAST_PARALLEL_WORK else 1
 
 
 @functools.cache
@@ -253,23 +259,23 @@ class ThreadChoice:
     """
 
     def __init__(self, network: Network, rows: int) -> None:
-        self.work = 3 * rows * network.work  # multiply-adds of a step
-        self.many = threads_for(network, rows, 3)
+        self.work = training_work(network, rows)
+        self.many = threads_for(self.work)
         self.threads = self.many
-        self.suspect = 0.9 * tile_speed(network.dtype) if self.many > 1 else 0.0
+        self._suspect = 0.9 * tile_speed(network.dtype) if self.many > 1 else 0.0
         self._speeds: dict[int, float] = {}
         self._since_trial = 0.0
         self._trial: int | None = None
 
     def suits(self, network: Network, rows: int) -> bool:
         """Whether this choice was made for steps like those, and the number of threads is still the same."""
-        return self.work == 3 * rows * network.work and self.many == threads_for(network, rows, 3)
+        return self.work == training_work(network, rows) and self.many == threads_for(self.work)
 
     def next(self) -> tuple[int, float]:
         """Return the number of threads of the next slice and the seconds it may take."""
         if self._trial is not None:
-            return self._trial, TRIAL_SECONDS[1]
-        return self.threads, SLICE_SECONDS if self._speeds else TRIAL_SECONDS[0]
+            return self._trial, TRIAL_SECONDS
+        return self.threads, SLICE_SECONDS if self._speeds else TRIAL_SECONDS
 
     def report(self, threads: int, steps: int, seconds: float) -> None:
         """Tell how long a slice of `steps` steps took."""
@@ -278,10 +284,12 @@ class ThreadChoice:
         if self._trial is not None:
             self.threads = max(self._speeds, key=lambda number: self._speeds[number])
             self._trial, self._since_trial = None, 0.0
-        elif self.many > 1 and self._speeds[self.threads] < self.suspect:
-            known = len(self._speeds) == 2
-            if not known or self._since_trial > SECONDS_BETWEEN_TRIALS:
-                self._trial = 1 if self.threads == self.many else self.many
+            return
+        due = len(self._speeds) == 1 or self._since_trial > SECONDS_BETWEEN_TRIALS
+        if self.threads != self.many and due:
+            self._trial = self.many
+        elif self.many > 1 and due and self._speeds[self.many] < self._suspect:
+            self._trial = 1
 
 
 def chunk_rows(network: Network) -> int:
@@ -293,7 +301,7 @@ def chunk_rows(network: Network) -> int:
 def prediction_call(network: Network, samples: int, staged: bool) -> Call:
     """Return this thread's call for predictions and evaluations, with room for `samples` rows."""
     rows = min(chunk_rows(network), samples)
-    threads = threads_for(network, samples, 1)
+    threads = threads_for(samples * network.work)
     call: Call | None = getattr(network.calls, "prediction", None)
     if call is None or call.rows < rows or call.threads < threads or call.context[layout.X_STAGED] != staged:
         call = network.calls.prediction = Call(network, rows, threads, shared=False, staged=staged)
@@ -310,7 +318,7 @@ def predict(network: Network, source: Source) -> Array:
         call.set_inputs(source)
         call.context[layout.ROW_LOSSES] = 0
         call.context[layout.RESULTS] = results.ctypes.data
-        call.predict(threads_for(network, source.rows, 1))
+        call.predict(threads_for(source.rows * network.work))
         call.forget(layout.X)
     return results
 
@@ -325,7 +333,7 @@ def evaluate(network: Network, source: Source, targets: Source, loss: int) -> tu
     call.keep(layout.LOSSES, losses)
     call.keep(layout.HITS, hits)
     call.keep(layout.ROW_LOSSES, np.zeros(call.rows * call.threads))
-    call.predict(threads_for(network, source.rows, 1))
+    call.predict(threads_for(source.rows * network.work))
     for place in (layout.X, layout.Y, layout.LOSSES, layout.HITS, layout.ROW_LOSSES):
         call.forget(place)
     return float(losses.sum() / source.rows), float(hits.sum() / source.rows)

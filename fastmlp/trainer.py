@@ -226,7 +226,7 @@ class Trainer:
             call.set_steps(0, np.array([self.learning_rate]))
             call.context[layout.NOT_FINITE] = 0
             try:
-                call.train(engine.threads_for(network, source.rows, 3))
+                call.train(engine.threads_for(engine.training_work(network, source.rows)))
             finally:
                 self.steps += int(call.context[layout.STEPS_DONE])
                 call.forget(layout.X)
