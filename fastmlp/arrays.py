@@ -23,6 +23,11 @@ LARGEST = {dtype: float(np.finfo(str(dtype)).max) for dtype in KINDS if dtype.ki
 BLOCK_BYTES = 1 << 22  # inputs are searched for NaN in blocks of this size
 
 
+def address_of(array: NDArray[Any]) -> int:
+    """Return the address of an array's first element, a microsecond sooner than ``array.ctypes.data``."""
+    return int(array.__array_interface__["data"][0])
+
+
 @dataclass
 class Source:
     """An array as the kernels see it; `array` keeps the memory alive."""
@@ -33,7 +38,7 @@ class Source:
 
     @property
     def address(self) -> int:
-        return int(self.array.__array_interface__["data"][0])  # sooner there than ctypes.data
+        return address_of(self.array)
 
     @property
     def rows(self) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from .arrays import Source
+from .arrays import Source, address_of
 from .kernels import epoch, layout
 from .kernels.linking import kernel_table
 from .kernels.simd import TILE_ROWS, TILE_VECTORS, lanes_of
@@ -61,6 +61,12 @@ class Network:
     def work(self) -> int:
         """Multiply-adds of one row, forward."""
         return int((self.table[:, layout.INPUTS] * self.table[:, layout.PADDED]).sum())
+
+    @functools.cached_property
+    def chunk_rows(self) -> int:
+        """Rows to predict at a time."""
+        row_bytes = int(self.table[:, layout.STRIDE].sum()) * self.dtype.itemsize
+        return min(max(CHUNK_BYTES // row_bytes, CHUNK_ROWS[0]), CHUNK_ROWS[1])
 
     def must_stage(self, source: Source) -> bool:
         """Whether rows of a source must be converted or standardised as they are read."""
@@ -145,7 +151,7 @@ class Call:
     def keep(self, place: int, array: Array) -> None:
         """Set a field of the context to the address of an array, and keep the array alive."""
         self._kept[place] = array
-        self.context[place] = array.ctypes.data
+        self.context[place] = address_of(array)
 
     def kept(self, place: int) -> Any:
         """Return the array whose address a field of the context is."""
@@ -292,15 +298,9 @@ class ThreadChoice:
             self._trial = 1
 
 
-def chunk_rows(network: Network) -> int:
-    """Rows to predict at a time."""
-    row_bytes = int(network.table[:, layout.STRIDE].sum()) * network.dtype.itemsize
-    return min(max(CHUNK_BYTES // row_bytes, CHUNK_ROWS[0]), CHUNK_ROWS[1])
-
-
 def prediction_call(network: Network, samples: int, staged: bool) -> Call:
     """Return this thread's call for predictions and evaluations, with room for `samples` rows."""
-    rows = min(chunk_rows(network), samples)
+    rows = min(network.chunk_rows, samples)
     threads = threads_for(samples * network.work)
     call: Call | None = getattr(network.calls, "prediction", None)
     if call is None or call.rows < rows or call.threads < threads or call.context[layout.X_STAGED] != staged:
@@ -317,7 +317,7 @@ def predict(network: Network, source: Source) -> Array:
         call = prediction_call(network, source.rows, network.must_stage(source))
         call.set_inputs(source)
         call.context[layout.ROW_LOSSES] = 0
-        call.context[layout.RESULTS] = results.ctypes.data
+        call.context[layout.RESULTS] = address_of(results)
         call.predict(threads_for(source.rows * network.work))
         call.forget(layout.X)
     return results

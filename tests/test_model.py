@@ -271,7 +271,7 @@ def test_forward_is_that_of_the_textbook(activation: str, hidden: list[int], dty
             assert found.shape == (rows, units)
             assert found.dtype == model.dtype
             np.testing.assert_allclose(found, naive_forward(model, X), **TOLERANCE[dtype])
-        assert rows > engine.chunk_rows(model.network)  # so that there was more than one chunk
+        assert rows > model.network.chunk_rows  # so that there was more than one chunk
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -80,6 +80,17 @@ def losses(trainer: Trainer) -> list[float]:
     return list(trainer.history["loss"])
 
 
+def environment() -> dict[str, str]:
+    """The environment for a process that imports the same package."""
+    paths = [str(Path(fastmlp.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def run_code(code: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process of its own."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, env=environment())
+
+
 @pytest.fixture
 def threads() -> Iterator[Callable[[int], None]]:
     """`set_num_threads`, undone afterwards; skips where there are not so many."""
@@ -504,6 +515,48 @@ def test_settings_changed_between_calls_count_for_fit_and_for_step(name: str, va
     fitted.fit(X, y, epochs=1, shuffle=False, progress=False)
     stepped.step(X, y)
     assert bits(stepped) == bits(fitted)
+
+
+@pytest.mark.parametrize(("first", "second"), [("SGD()", "Adam()"), ("Momentum()", "Adam()"), ("Adam()", "SGD()"),
+                                               ("Adam()", "Nesterov()")])
+def test_an_optimizer_changed_between_steps_has_room_for_its_state(first: str, second: str) -> None:
+    """Refused, or as in `fit`. In a process of its own: one that writes beyond its memory would take this one along."""
+    code = f"""
+import numpy as np
+from fastmlp import MLP, SGD, Adam, Momentum, Nesterov, Trainer
+X, y = np.random.default_rng(0).normal(size=(40, 300)).astype("f4"), np.arange(40) % 10
+fitted, stepped = (Trainer(MLP([300, 400, 10]), optimizer={first}, batch_size=40) for _ in range(2))
+try:
+    for trainer in (fitted, stepped):
+        trainer.step(X, y)
+        trainer.optimizer = {second}
+except AttributeError:
+    pass
+for _ in range(5):
+    fitted.fit(X, y, epochs=1, shuffle=False, progress=False)
+    stepped.step(X, y)
+for a, b in zip(fitted.model.get_weights(), stepped.model.get_weights()):
+    assert np.isfinite(a).all() and a.tobytes() == b.tobytes()
+"""
+    done = run_code(code)
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stderr}"
+
+
+def test_a_model_put_in_the_place_of_another_is_the_one_that_is_trained() -> None:
+    """Or is refused."""
+    X, y = make_data(40, 12, 3)
+    trainer = Trainer(MLP([12, 20, 3]))
+    trainer.step(X, y)
+    old, new = trainer.model, MLP([12, 20, 3], seed=1)
+    before = [[array.tobytes() for array in model.get_weights()] for model in (old, new)]
+    try:
+        trainer.model = new
+    except AttributeError:
+        return
+    trainer.step(X, y)
+    after = [[array.tobytes() for array in model.get_weights()] for model in (old, new)]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
 
 
 @pytest.mark.parametrize("way", ["deepcopy", "pickle"])
@@ -1191,9 +1244,8 @@ print("usable", flush=True)
 ], ids=["small", "large"])
 def test_ctrl_c_is_answered_at_once(sizes: list[int], rows: int, batch: int, epochs: int, progress: bool) -> None:
     code = INTERRUPTED.format(sizes=sizes, rows=rows, batch=batch, epochs=epochs, progress=progress)
-    paths = [str(Path(fastmlp.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))})
+                               env=environment())
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
