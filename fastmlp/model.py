@@ -82,26 +82,26 @@ class MLP:
         check_choice("output", output, ACTIVATIONS)
         chosen_seed = check_seed(seed)
         defaults = [activation] * (len(described) - 1) + [output]
-        self.layers = [
+        self._layers = tuple(
             Dense(layer.units, layer.activation or default, layer.alpha, layer.initializer)
             for layer, default in zip(described, defaults, strict=True)
-        ]
-        self.inputs = inputs
+        )
+        self._inputs = inputs
         self._build(_check_dtype(dtype), input_mean, input_std)
         rng = np.random.default_rng(chosen_seed)
         weights: list[Array] = []
-        for fan_in, layer in zip(self._sizes(), self.layers, strict=False):
+        for fan_in, layer in zip(self._sizes(), self._layers, strict=False):
             weights.append(initial_weights(layer.initializer, fan_in, layer.units, layer.activation or "", rng,
                                            self.dtype))
             weights.append(np.zeros(layer.units, self.dtype))
         self.set_weights(weights)
 
     def _sizes(self) -> list[int]:
-        return [self.inputs, *(layer.units for layer in self.layers)]
+        return [self._inputs, *(layer.units for layer in self._layers)]
 
     def _build(self, dtype: np.dtype[Any], input_mean: Any, input_std: Any) -> None:
         """Lay out the network in memory, all parameters zero."""
-        chosen = [ACTIVATIONS[str(layer.activation)] for layer in self.layers]
+        chosen = [ACTIVATIONS[str(layer.activation)] for layer in self._layers]
         sizes = self._sizes()
         if sum(i * o for i, o in pairwise(sizes)) > MAX_PARAMETERS:
             raise ValueError(f"layers must have at most {MAX_PARAMETERS} weights together, got sizes {sizes}")
@@ -113,7 +113,7 @@ class MLP:
             raise ValueError(f"input_std must be above 0, with a finite reciprocal as {dtype}, got {std.min()}")
         table = layout.layer_table(sizes, [activation.code for activation in chosen], dtype)
         alphas = [activation.alpha if layer.alpha is None else layer.alpha
-                  for activation, layer in zip(chosen, self.layers, strict=True)]
+                  for activation, layer in zip(chosen, self._layers, strict=True)]
         self.input_mean = mean
         self.input_std = std
         self.network = engine.Network(
@@ -125,6 +125,18 @@ class MLP:
             standardised=bool((mean != 0).any() or (std != 1).any()),
         )
 
+    # What the memory of the network was laid out for can be read, but not set.
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs."""
+        return self._inputs
+
+    @property
+    def layers(self) -> list[Dense]:
+        """The layers, each with its activation."""
+        return list(self._layers)
+
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of parameters and outputs."""
@@ -133,12 +145,12 @@ class MLP:
     @property
     def outputs(self) -> int:
         """Number of outputs."""
-        return self.layers[-1].units
+        return self._layers[-1].units
 
     @property
     def output(self) -> str:
         """Activation of the last layer."""
-        return str(self.layers[-1].activation)
+        return str(self._layers[-1].activation)
 
     @property
     def parameter_count(self) -> int:
@@ -299,8 +311,9 @@ class MLP:
     def _from_description(cls, description: dict[str, Any], tensors: dict[str, Array]) -> MLP:
         layers = [Dense(**layer) for layer in description["layers"]]
         model = cls.__new__(cls)
-        model.inputs, model.layers = _check_layers([description["inputs"], *layers])
-        if any(layer.activation is None for layer in model.layers):
+        model._inputs, described = _check_layers([description["inputs"], *layers])
+        model._layers = tuple(described)
+        if any(layer.activation is None for layer in described):
             raise ValueError("a layer has no activation")
         names = [f"layers.{number}.{kind}" for number in range(len(layers)) for kind in ("weights", "bias")]
         if set(tensors) != {*names, "input_mean", "input_std"}:

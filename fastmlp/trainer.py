@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,15 @@ from .validation import check_flag, check_integer, check_number
 
 LARGE_BYTES = 8 << 20  # inputs above this size are searched for NaN only if training on them goes wrong
 ASSUMED_SPEED = 2e9  # multiply-adds a second taken for granted before a slice has been timed
+
+
+# Attributes of a trainer that cannot be set once it is made, and the checks of those that can.
+FIXED = ("model", "loss", "optimizer", "schedule")
+SETTING_CHECKS: dict[str, Callable[[Any], float]] = {
+    "learning_rate": lambda value: check_number("learning_rate", value, low=0.0, above=True),
+    "batch_size": lambda value: check_integer("batch_size", value, low=1, high=1 << 31),
+    "l2": lambda value: check_number("l2", value, low=0.0),
+}
 
 
 class DivergenceWarning(RuntimeWarning):
@@ -57,6 +66,8 @@ class Trainer:
 
     Attributes
     ----------
+    learning_rate, batch_size, l2
+        As above; they may be set between calls, and by callbacks.
     history : History
         A record an epoch, over all calls of `fit`.
     steps : int
@@ -86,10 +97,10 @@ class Trainer:
         self.model = model
         self.loss = check_loss(loss, model.output)
         self.optimizer = check_optimizer(optimizer)
-        self.learning_rate = check_number("learning_rate", learning_rate, low=0.0, above=True)
+        self.learning_rate = learning_rate
         self.schedule = check_schedule(schedule)
-        self.batch_size = check_integer("batch_size", batch_size, low=1, high=1 << 31)
-        self.l2 = check_number("l2", l2, low=0.0)
+        self.batch_size = batch_size
+        self.l2 = l2
         self.seed = check_seed(seed)
         self.history = History()
         self.steps = 0
@@ -99,6 +110,12 @@ class Trainer:
         self._step_call: engine.Call | None = None
         self._choice: engine.ThreadChoice | None = None
         self._busy = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Settings may be changed between calls, and by callbacks; what memory was laid out for may not.
+        if name in FIXED and name in self.__dict__:
+            raise AttributeError(f"the {name} of a trainer cannot be changed; make another Trainer")
+        object.__setattr__(self, name, SETTING_CHECKS[name](value) if name in SETTING_CHECKS else value)
 
     def _new_state(self) -> NDArray[Any]:
         network = self.model.network

@@ -517,21 +517,23 @@ def test_settings_changed_between_calls_count_for_fit_and_for_step(name: str, va
     assert bits(stepped) == bits(fitted)
 
 
-@pytest.mark.parametrize(("first", "second"), [("SGD()", "Adam()"), ("Momentum()", "Adam()"), ("Adam()", "SGD()"),
-                                               ("Adam()", "Nesterov()")])
-def test_an_optimizer_changed_between_steps_has_room_for_its_state(first: str, second: str) -> None:
-    """Refused, or as in `fit`. In a process of its own: one that writes beyond its memory would take this one along."""
+@pytest.mark.parametrize(("optimizer", "change"), [
+    ("SGD()", "optimizer = Adam()"), ("Momentum()", "optimizer = Adam()"), ("Adam()", "optimizer = SGD()"),
+    ("Adam()", "optimizer = Nesterov()"), ("Adam()", "model = MLP([300, 800, 10], seed=1)"),
+])
+def test_what_is_changed_between_calls_has_room_for_its_state(optimizer: str, change: str) -> None:
+    """Or is refused. In processes of their own: one that writes beyond its memory would take this one along."""
     code = f"""
 import numpy as np
 from fastmlp import MLP, SGD, Adam, Momentum, Nesterov, Trainer
 X, y = np.random.default_rng(0).normal(size=(40, 300)).astype("f4"), np.arange(40) % 10
-fitted, stepped = (Trainer(MLP([300, 400, 10]), optimizer={first}, batch_size=40) for _ in range(2))
-try:
-    for trainer in (fitted, stepped):
-        trainer.step(X, y)
-        trainer.optimizer = {second}
-except AttributeError:
-    pass
+fitted, stepped = (Trainer(MLP([300, 400, 10]), optimizer={optimizer}, batch_size=40) for _ in range(2))
+for trainer in (fitted, stepped):
+    trainer.step(X, y)
+    try:
+        trainer.{change}
+    except AttributeError:
+        pass
 for _ in range(5):
     fitted.fit(X, y, epochs=1, shuffle=False, progress=False)
     stepped.step(X, y)
