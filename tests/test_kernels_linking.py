@@ -16,17 +16,17 @@ from naive import DTYPES, Array, in_threads
 from numba import njit, types
 
 import fastmlp
-from fastmlp.kernels import activations, epoch, linking
+from fastmlp.kernels import activations
 from fastmlp.kernels.linking import KERNELS, kernel_table
 from fastmlp.kernels.simd import lanes_of, pointer
 
 
-def run_python(script: str, root: Path, cache: Path, *arguments: str) -> Any:
+def run_python(script: str, root: Path, cache: Path, **variables: str) -> Any:
     """Run a script with the package that lies in `root` and a cache of its own; return what it prints as JSON."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache),
-                   "PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)])}
-    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False,
-                          env=environment, cwd=cache.parent)
+                   "PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)]), **variables}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False,
+                          env=environment, cwd=root)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -186,5 +186,15 @@ print(json.dumps(sources_stamp()))
     assert len(stamps) == 3
 
 
-def test_the_entry_point_is_cached_with_the_stamp_of_all_sources() -> None:
-    assert epoch.run._cache._cache_file._source_stamp == linking.sources_stamp()
+def test_where_no_cache_can_be_written_kernels_are_compiled_in_each_process(copy: Path) -> None:
+    """Neither beside the package, nor in the user's folder, nor where NUMBA_CACHE_DIR says."""
+    nowhere = copy.parent / "a file"
+    nowhere.write_text("no folder can be made in here")
+    (copy / "fastmlp" / "kernels" / "__pycache__").write_text("nor here")
+    blocked = {name: str(nowhere / name) for name in ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA", "USERPROFILE")}
+    for _ in range(2):
+        value, kernel_passes, entry_passes = run_python(USE, copy, nowhere / "cache", PYTHONDONTWRITEBYTECODE="1",
+                                                        **blocked)
+        assert value == pytest.approx(np.tanh(0.5), rel=1e-6)
+        assert kernel_passes > 0
+        assert entry_passes > 0

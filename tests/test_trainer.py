@@ -1363,3 +1363,25 @@ def test_defaults() -> None:
     explicit.fit(X, y, 10, None, 0.0, None, False, True)
     assert bits(default) == bits(explicit)
     assert len(default.history) == 10
+
+
+# ---- attributes
+
+
+@pytest.mark.parametrize(("name", "value", "error"), [
+    ("batch_size", 0, ValueError), ("batch_size", 2.5, TypeError), ("learning_rate", -1.0, ValueError),
+    ("learning_rate", "fast", TypeError), ("l2", float("nan"), ValueError),
+])
+def test_a_setting_is_checked_when_it_is_set(name: str, value: Any, error: type[Exception]) -> None:
+    trainer = Trainer(MLP([5, 6, 3]))
+    before = getattr(trainer, name)
+    with pytest.raises(error, match=f"^{name} "):
+        setattr(trainer, name, value)
+    assert getattr(trainer, name) == before
+
+
+@pytest.mark.parametrize("name", ["model", "loss", "optimizer", "schedule"])
+def test_what_memory_was_laid_out_for_cannot_be_set(name: str) -> None:
+    trainer = Trainer(MLP([5, 6, 3]))
+    with pytest.raises(AttributeError, match=name):
+        setattr(trainer, name, getattr(Trainer(MLP([5, 60, 3]), optimizer="sgd"), name))
