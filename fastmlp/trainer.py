@@ -364,6 +364,7 @@ class _Fit:
         self.total_steps = epochs * self.steps_per_epoch
         self.first_update = trainer.steps
         self.first_epoch = trainer.epochs
+        self.first_record = len(trainer.history)
         network = trainer.model.network
         self.call = trainer._training_call(self.batch, network.must_stage(source), self.rows)
         self.call.set_inputs(source)
@@ -402,6 +403,7 @@ class _Fit:
             except ValueError:
                 parameters[:], trainer._state[:] = self.before
                 trainer.steps, trainer.epochs = self.first_update, self.first_epoch
+                del trainer.history.records[self.first_record :]
                 raise
         self.before = None
 
