@@ -28,9 +28,12 @@ TEAM_SIZE = 48
 WAITING, TOGETHER, GIVEN_UP = 0, 1, 2
 
 SPINS_BEFORE_YIELD = 4000  # about 50 to 150 microseconds, more than most phases last
-PATIENCE = 400_000  # rounds that a member waits for the others to join: some tens of milliseconds
+NAP_MICROSECONDS = 50
+# Naps that a member takes until it no longer waits for the others to join: some 40 milliseconds, or a second or two
+# where other programs want the processor. (Yields would not do: each may last until the others' turn is over.)
+MOST_NAPS = 400
 
-HAS_YIELD = os.name == "posix"
+IS_POSIX = os.name == "posix"
 
 
 @intrinsic
@@ -87,10 +90,24 @@ def yield_processor(typing_context):
     """Let another thread run on this processor."""
 
     def generate(context, builder, sig, values):
-        if HAS_YIELD:
+        if IS_POSIX:
             function = cgutils.get_or_insert_function(
                 builder.module, ir.FunctionType(ir.IntType(32), []), "sched_yield")
             builder.call(function, [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def nap(typing_context):
+    """Sleep for a moment."""
+
+    def generate(context, builder, sig, values):
+        if IS_POSIX:
+            kind = ir.IntType(32)
+            function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), "usleep")
+            builder.call(function, [kind(NAP_MICROSECONDS)])
         return context.get_dummy_value()
 
     return types.void(), generate
@@ -114,9 +131,12 @@ def join(team, part, parts):
     rounds = 0
     while atomic_load(shift(team, STATE)) == WAITING:
         rounds += 1
-        if rounds > PATIENCE:
+        if rounds < SPINS_BEFORE_YIELD:
+            pause()
+        elif rounds < SPINS_BEFORE_YIELD + MOST_NAPS:
+            nap()
+        else:
             compare_and_set(shift(team, STATE), WAITING, GIVEN_UP)
-        _wait_a_moment(rounds)
     if atomic_load(shift(team, STATE)) == TOGETHER:
         return parts
     return 1 if part == 0 else 0

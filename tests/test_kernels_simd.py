@@ -340,14 +340,18 @@ def test_adam_direction_is_within_a_few_ulp(dtype: str, epsilon: float) -> None:
     np.testing.assert_allclose(found, exact, rtol=6 * np.finfo(dtype).eps, atol=2 * np.finfo(dtype).tiny)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("epsilon", (1e-30, 1e-18, 1e-12, 1e-10))
-def test_adam_direction_is_as_good_with_every_epsilon_that_is_allowed(dtype: str, epsilon: float) -> None:
-    """Squares are normal numbers here, down to the smallest."""
+def is_allowed(epsilon: float) -> bool:
     try:
         Adam(epsilon=epsilon)
     except ValueError:
-        pytest.skip("no optimizer takes so small an epsilon")
+        return False
+    return True
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("epsilon", [number for number in (1e-30, 1e-18, 1e-12, 1e-10) if is_allowed(number)])
+def test_adam_direction_is_as_good_with_every_epsilon_that_is_allowed(dtype: str, epsilon: float) -> None:
+    """Squares are normal numbers here, down to the smallest."""
     square = np.geomspace(1.3e-38, 1e-20, 2000).astype(dtype)
     moment = np.sqrt(square.astype(np.float64)).astype(dtype)
     exact = moment.astype(np.float64) / (np.sqrt(square.astype(np.float64)) + epsilon)

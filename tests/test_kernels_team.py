@@ -54,6 +54,8 @@ def relax(memory: Array, part: int, parts: int, rounds: int, x: Array) -> Any:
     parts = team.join(pointer(memory), part, parts)
     if parts == 0:
         return 0.0
+    if parts == 1:
+        part = 0
     goal = parts
     n = len(x) // 2
     for number in range(rounds):
