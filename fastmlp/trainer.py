@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ class Trainer:
         self._state = self._new_state()
         self._step_call: engine.Call | None = None
         self._choice: engine.ThreadChoice | None = None
-        self._busy = False
+        self._lock = threading.Lock()
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Settings may be changed between calls, and by callbacks; what memory was laid out for may not.
@@ -224,7 +225,7 @@ class Trainer:
         Raises
         ------
         TypeError, ValueError
-            As `fit`.
+            As `fit`; ValueError with a schedule, which needs a number of epochs to go by.
         """
         if self.schedule is not constant:
             raise ValueError("step makes one update and knows no horizon: it needs a trainer with schedule=None; set "
@@ -290,8 +291,15 @@ class Trainer:
         except (TypeError, ValueError) as problem:
             raise type(problem)(f"validation_data: {problem}") from None
 
-    def _exclusively(self) -> _Exclusive:
-        return _Exclusive(self)
+    @contextlib.contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        """Guard against use from two threads, or from one of the trainer's own callbacks, at once."""
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError("this trainer is training already, in another thread or around this callback")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _training_call(self, batch: int, staged: bool, samples: int) -> engine.Call:
         """Make a call for steps of `batch` rows with this trainer's optimizer and its state."""
@@ -302,7 +310,6 @@ class Trainer:
         call.context[layout.SEED] = self.seed
         return call
 
-
     def _set_optimizer(self, call: engine.Call) -> None:
         call.keep(layout.STATE, self._state)
         call.context[layout.OPTIMIZER] = self.optimizer.code
@@ -312,7 +319,8 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         # The optimizer's state lies in memory as the parameters do, which depends on the processor.
-        state = self.__dict__ | {"_step_call": None, "_choice": None, "_busy": False}
+        state = self.__dict__ | {"_step_call": None, "_choice": None}
+        del state["_lock"]
         size = len(self.model.network.parameters)
         table = self.model.network.table
         state["_state"] = [layout.unpack(table, self._state[i * size :]) for i in range(self.optimizer.slots)]
@@ -320,6 +328,7 @@ class Trainer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._lock = threading.Lock()
         slots, self._state = state["_state"], self._new_state()
         size = len(self.model.network.parameters)
         for i, arrays in enumerate(slots):
@@ -330,21 +339,6 @@ class Trainer:
         if self._choice is None or not self._choice.suits(self.model.network, rows):
             self._choice = engine.ThreadChoice(self.model.network, rows)
         return self._choice
-
-
-class _Exclusive:
-    """Guards a trainer against being used from two threads, or from one of its own callbacks, at once."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-
-    def __enter__(self) -> None:
-        if self.trainer._busy:
-            raise RuntimeError("this trainer is training already, in another thread or around this callback")
-        self.trainer._busy = True
-
-    def __exit__(self, *error: object) -> None:
-        self.trainer._busy = False
 
 
 class _Fit:
@@ -393,7 +387,8 @@ class _Fit:
 
     def _check_deferred(self) -> None:
         """Raise ValueError, with everything as it was before `fit`, if X holds NaN or infinity."""
-        if self.before is None:
+        before, self.before = self.before, None
+        if before is None:
             return
         trainer = self.trainer
         parameters = trainer.model.network.parameters
@@ -401,11 +396,10 @@ class _Fit:
             try:
                 require_finite("X", self.source.array, trainer.model.dtype)
             except ValueError:
-                parameters[:], trainer._state[:] = self.before
+                parameters[:], trainer._state[:] = before
                 trainer.steps, trainer.epochs = self.first_update, self.first_epoch
                 del trainer.history.records[self.first_record :]
                 raise
-        self.before = None
 
     def _undo_if_ruined(self) -> None:
         """Before an error leaves `fit`: if X was about to be found out, undo what it did."""

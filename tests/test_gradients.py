@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import naive
 import numpy as np
 import pytest
 
-from fastmlp import MLP, Dense, engine, get_num_threads, set_num_threads
+from fastmlp import MLP, Dense, engine
 from fastmlp.activations import ACTIVATIONS
-from fastmlp.threads import available_threads
 
 Array = np.ndarray[Any, Any]
 
@@ -284,19 +283,6 @@ def test_in_groups_or_not_the_gradient_is_the_same_but_for_rounding(rows: int, m
 
 
 # ---- threads, and what must not change
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    before = get_num_threads()
-
-    def choose(number: int) -> None:
-        if number > available_threads():
-            pytest.skip(f"there are only {available_threads()} threads")
-        set_num_threads(number)
-
-    yield choose
-    set_num_threads(before)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -7,7 +7,7 @@ import copy
 import pickle
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastmlp import MLP, Dense, ModelFileError, Trainer, engine, get_num_threads, set_num_threads
+from fastmlp import MLP, Dense, ModelFileError, Trainer, engine
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.initializers import initial_weights
 from fastmlp.layers import MAX_UNITS
@@ -28,20 +28,6 @@ from fastmlp.threads import available_threads
 Array = np.ndarray[Any, Any]
 
 TOLERANCE = {"float32": {"rtol": 5e-5, "atol": 1e-5}, "float64": {"rtol": 1e-11, "atol": 1e-12}}
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    """`set_num_threads`, undone afterwards; skips where there are not so many."""
-    before = get_num_threads()
-
-    def choose(number: int) -> None:
-        if number > available_threads():
-            pytest.skip(f"there are only {available_threads()} threads")
-        set_num_threads(number)
-
-    yield choose
-    set_num_threads(before)
 
 
 def naive_forward(model: MLP, X: Any, mean: Any = 0.0, std: Any = 1.0) -> Array:

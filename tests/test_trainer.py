@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,9 @@ from fastmlp import (
     Nesterov,
     Trainer,
     engine,
-    get_num_threads,
-    set_num_threads,
 )
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.schedules import one_cycle
-from fastmlp.threads import available_threads
 
 Array = np.ndarray[Any, Any]
 
@@ -89,20 +86,6 @@ def environment() -> dict[str, str]:
 def run_code(code: str) -> subprocess.CompletedProcess[str]:
     """Run Python code in a process of its own."""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, env=environment())
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    """`set_num_threads`, undone afterwards; skips where there are not so many."""
-    before = get_num_threads()
-
-    def choose(number: int) -> None:
-        if number > available_threads():
-            pytest.skip(f"there are only {available_threads()} threads")
-        set_num_threads(number)
-
-    yield choose
-    set_num_threads(before)
 
 
 @pytest.fixture
