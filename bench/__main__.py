@@ -1,4 +1,7 @@
-"""``python -m bench``: run the benchmarks and print a table of fastmlp's and NumPy's times."""
+"""``python -m bench``: run the benchmarks and print a table of fastmlp's and NumPy's times.
+
+``python -m bench compare`` is a command of its own, in `bench.compare`.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,18 @@ QUICK = ["-m", "quick", "--benchmark-max-time=0.02"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Benchmark fastmlp against plain NumPy.")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["compare"]:
+        from .compare import command
+
+        return command.main(given[1:])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Benchmark fastmlp against plain NumPy.",
+        epilog="python -m bench compare measures it beside other libraries; see python -m bench compare --help.")
     parser.add_argument("--quick", action="store_true", help="a smoke run: fewer shapes, short times")
     parser.add_argument("-k", metavar="PATTERN", dest="pattern", help="run only what matches, as with pytest's -k")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write pytest-benchmark's JSON to FILE")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(given)
     if options.json and not options.json.absolute().parent.is_dir():
         parser.error(f"--json: there is no folder {options.json.parent}")
     if find_spec("pytest_benchmark") is None:

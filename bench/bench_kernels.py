@@ -69,18 +69,6 @@ def bench_dense_forward(compare: Compare, rows: int, inputs: int, units: int, dt
 
 
 @dense_shapes
-def bench_dense_forward_packed(compare: Compare, rows: int, inputs: int, units: int, dtype: str) -> None:
-    X, W, b = normal(dtype, rows, inputs), normal(dtype, inputs, units), normal(dtype, units)
-    layer, parameters = standalone.pack(W, b)
-    compare(
-        "dense_forward_packed, relu",
-        describe(dtype, rows, inputs, units),
-        fastmlp=lambda: standalone.dense_forward_packed(X, layer, parameters, RELU),
-        numpy=lambda: baseline.relu(baseline.dense_forward(X, W, b)),
-    )
-
-
-@dense_shapes
 def bench_dense_backward(compare: Compare, rows: int, inputs: int, units: int, dtype: str) -> None:
     delta, W = normal(dtype, rows, units), normal(dtype, inputs, units)
     a = baseline.relu(normal(dtype, rows, inputs, seed=1))

@@ -13,12 +13,13 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from .arrays import Source, address_of
+from .arrays import Source, address_of, check_inputs, require_finite
 from .kernels import epoch, layout
-from .kernels.linking import kernel_table
+from .kernels.activations import SOFTMAX
+from .kernels.linking import FLOATS, kernel_table
 from .kernels.simd import TILE_ROWS, TILE_VECTORS, lanes_of
 from .kernels.team import TEAM_SIZE
-from .kernels.tile import row_tile
+from .kernels.tile import column_tile
 from .kernels.updates import COEFFICIENTS, SETTINGS
 from .threads import get_num_threads, team_of
 
@@ -35,7 +36,10 @@ SECONDS_BETWEEN_TRIALS = 0.5
 LARGEST_GROUPED_NETWORK = 1 << 15  # parameters
 LEAST_GROUP_ROWS = 128
 MOST_GROUPS = 16
+MOST_PASS_ROWS = 1024  # rows of a batch that go through a network at a time
 PASS_BYTES = 96 << 10  # outputs and deltas of the rows that a group works on at a time, within the second-level cache
+
+NEAR_BYTES = 1 << 20  # inputs of this size stay in the caches from one epoch to the next
 
 CHUNK_BYTES = 1 << 20  # outputs of the rows that are predicted at a time
 CHUNK_ROWS = (64, 512)
@@ -58,6 +62,21 @@ class Network:
         return self.parameters.dtype
 
     @functools.cached_property
+    def inputs(self) -> int:
+        """Number of inputs."""
+        return int(self.table[0, layout.INPUTS])
+
+    @functools.cached_property
+    def outputs(self) -> int:
+        """Number of outputs."""
+        return int(self.table[-1, layout.UNITS])
+
+    def reads_directly(self, X: Any) -> bool:
+        """Whether X is an array of the network's dtype and number of inputs, aligned and in C order."""
+        return type(X) is np.ndarray and X.flags.carray and X.ndim == 2 and X.shape[1] == self.inputs and (
+            X.dtype == self.parameters.dtype)
+
+    @functools.cached_property
     def work(self) -> int:
         """Multiply-adds of one row, forward."""
         return int((self.table[:, layout.INPUTS] * self.table[:, layout.PADDED]).sum())
@@ -65,18 +84,16 @@ class Network:
     @functools.cached_property
     def chunk_rows(self) -> int:
         """Rows to predict at a time."""
-        row_bytes = int(self.table[:, layout.STRIDE].sum()) * self.dtype.itemsize
+        row_bytes = int(self.table[:, layout.PADDED].sum()) * self.dtype.itemsize
         return min(max(CHUNK_BYTES // row_bytes, CHUNK_ROWS[0]), CHUNK_ROWS[1])
-
-    def must_stage(self, source: Source) -> bool:
-        """Whether rows of a source must be converted or standardised as they are read."""
-        return self.standardised or source.array.dtype != self.dtype
 
 
 @functools.cache
-def _compile_entry() -> None:
-    """Compile the entry point, or load it from the cache, so that no timed call does."""
+def _compile_entries(dtype: np.dtype[Any]) -> None:
+    """Compile the entry points, or load them from the cache, so that no timed call does."""
     epoch.run.compile((types.int64, types.int64, types.int64[::1]))
+    rows = FLOATS[dtype][:, ::1]
+    epoch.predict.compile((types.int64[::1], rows, rows))
 
 
 class Call:
@@ -91,12 +108,10 @@ class Call:
         Number of threads that memory is made for.
     shared : bool
         Whether all threads share one workspace (training by panels) or have one each.
-    staged : bool
-        Whether the workspace has room for staged rows.
     """
 
-    def __init__(self, network: Network, rows: int, threads: int, *, shared: bool, staged: bool) -> None:
-        _compile_entry()
+    def __init__(self, network: Network, rows: int, threads: int, *, shared: bool) -> None:
+        _compile_entries(network.dtype)
         self.context = np.zeros(layout.CONTEXT_FIELDS, np.int64)
         self.network = network
         self.rows = rows
@@ -106,41 +121,38 @@ class Call:
         lanes = lanes_of(dtype.itemsize)
         width = TILE_VECTORS * lanes
         table = network.table.copy()
+        inputs = int(table[0, layout.INPUTS])
         size = 0
 
         def reserve(count: int) -> int:
             nonlocal size
             place = size
-            size += layout.round_up(count, lanes)
+            size += layout.round_up(count, layout.ALIGNMENT // dtype.itemsize)
             return place
 
-        inputs = int(table[0, layout.INPUTS])
-        if staged:
-            stride = layout.row_stride(layout.round_up(inputs, lanes), dtype.itemsize)
-            self.context[layout.STAGED_STRIDE] = stride
-            self.context[layout.STAGED] = reserve(rows * stride)
         for layer in table:
-            layer[layout.OUTPUTS] = reserve(rows * int(layer[layout.STRIDE]))
-            layer[layout.DELTAS] = reserve(rows * int(layer[layout.STRIDE]))
-        self.context[layout.X_STAGED] = staged
+            layer[layout.OUTPUTS] = reserve(rows * int(layer[layout.PADDED]))
+            layer[layout.DELTAS] = reserve(rows * int(layer[layout.PADDED]))
         self.context[layout.WORKSPACE_SIZE] = 0 if shared else size
         self.keep(layout.WORKSPACE, layout.aligned_zeros(size if shared else size * threads, dtype))
 
-        size = TILE_ROWS * width
-        self.context[layout.SCRATCH_TARGET] = reserve(int(table[-1, layout.PADDED]))
+        size = 0
+        reserve(width * width)
+        whole_rows = [int(layer[layout.PADDED]) for i, layer in enumerate(table)
+                      if i == len(table) - 1 or layer[layout.ACTIVATION] == SOFTMAX]
+        self.context[layout.SCRATCH_ROWS] = reserve((3 * max(whole_rows) + 2) * lanes)
         above = table[1:, layout.UNITS]
-        self.context[layout.SCRATCH_PANEL] = reserve(width * int(above.max(initial=0)))
+        self.context[layout.SCRATCH_PANEL] = reserve(width * (int(above.max(initial=0)) + 1))
+        self.context[layout.SCRATCH_LINE] = reserve(inputs)
+        self.context[layout.SCRATCH_STAGED] = reserve(rows * layout.round_up(inputs, lanes))
         self.context[layout.SCRATCH_SIZE] = size
         self.keep(layout.SCRATCH, layout.aligned_zeros(size * threads, dtype))
 
-        constants = layout.aligned_zeros(width + 1, dtype)
-        constants[width] = 1
-        self.keep(layout.CONSTANTS, constants)
-        self.keep(layout.ROW_NUMBERS, np.arange(rows, dtype=np.int64))
         self.keep(layout.LAYERS, table)
         self.keep(layout.ALPHAS, network.alphas)
         self.keep(layout.X_MEAN, network.mean)
         self.keep(layout.X_SCALE, network.scale)
+        self.context[layout.X_STANDARDISED] = network.standardised
         self.keep(layout.COEFFICIENTS, np.zeros(COEFFICIENTS * threads))
         self.keep(layout.TEAM, layout.aligned_zeros(TEAM_SIZE, np.dtype(np.int64)))
         self.keep(layout.KERNELS, kernel_table(dtype))
@@ -166,7 +178,9 @@ class Call:
         self._kept[layout.X] = source
         self.context[layout.X] = source.address
         self.context[layout.X_KIND] = source.kind
+        self.context[layout.X_DIRECT] = source.array.dtype == self.network.dtype
         self.context[layout.X_STRIDE] = source.stride
+        self.context[layout.X_FAR] = source.array.nbytes > NEAR_BYTES
         self.context[layout.SAMPLES] = source.rows
 
     def set_targets(self, source: Source, loss: int) -> None:
@@ -209,20 +223,20 @@ def groups_for(network: Network, batch: int) -> int:
     return max(1, min(MOST_GROUPS, batch // LEAST_GROUP_ROWS))
 
 
-def training_call(network: Network, batch: int, staged: bool, *, gradients: bool = False) -> Call:
+def training_call(network: Network, batch: int, *, gradients: bool = False) -> Call:
     """Return a call for training steps of up to `batch` rows; `gradients`: with memory to write them to."""
     groups = groups_for(network, batch)
-    rows = batch
+    rows = min(batch, MOST_PASS_ROWS)
     if groups > 1:
-        row_bytes = 2 * int(network.table[:, layout.STRIDE].sum()) * network.dtype.itemsize
+        row_bytes = 2 * int(network.table[:, layout.PADDED].sum()) * network.dtype.itemsize
         rows = min(max(TILE_ROWS, PASS_BYTES // row_bytes), -(-batch // groups))
-    call = Call(network, rows, get_num_threads(), shared=groups == 1, staged=staged)
+    call = Call(network, rows, get_num_threads(), shared=groups == 1)
     call.context[layout.ROWS] = batch
     call.context[layout.GROUPS] = groups
-    call.context[layout.GROUP_ROWS] = rows
+    call.context[layout.PASS_ROWS] = rows
     call.keep(layout.ROW_LOSSES, np.zeros(batch))
     call.keep(layout.SETTINGS, np.zeros(SETTINGS))
-    if groups > 1 or gradients:
+    if groups > 1 or batch > rows or gradients:
         call.keep(layout.GRADIENTS, layout.aligned_zeros(groups * len(network.parameters), network.dtype))
     return call
 
@@ -242,15 +256,16 @@ def threads_for(work: int) -> int:
 def tile_speed(dtype: np.dtype[Any]) -> float:
     """Multiply-adds a second of one core in the micro-kernel, measured."""
     width = TILE_VECTORS * lanes_of(dtype.itemsize)
-    steps = 1 << 13
-    a, b, c = np.ones(steps, dtype), np.ones(width, dtype), np.zeros((TILE_ROWS, width), dtype)
-    rows, kernels = np.zeros(TILE_ROWS, np.int64), kernel_table(dtype)
+    steps, repeat = 128, 64
+    a, b, c = (np.ones(count, dtype) for count in (TILE_ROWS * steps, steps * width, TILE_ROWS * width))
+    kernels = kernel_table(dtype)
     best = math.inf
-    for _ in range(5):
+    for _ in range(20):
         began = time.perf_counter()
-        row_tile(kernels, TILE_ROWS, TILE_VECTORS, steps, a, 0, rows, b, 0, c, width, c, width)
+        for _ in range(repeat):
+            column_tile(kernels, TILE_ROWS, TILE_VECTORS, 1, steps, a, TILE_ROWS, b, c, 0)
         best = min(best, time.perf_counter() - began)
-    return TILE_ROWS * width * steps / best
+    return repeat * TILE_ROWS * width * steps / best
 
 
 class ThreadChoice:
@@ -298,34 +313,55 @@ class ThreadChoice:
             self._trial = 1
 
 
-def prediction_call(network: Network, samples: int, staged: bool) -> Call:
+def prediction_call(network: Network, samples: int) -> Call:
     """Return this thread's call for predictions and evaluations, with room for `samples` rows."""
     rows = min(network.chunk_rows, samples)
     threads = threads_for(samples * network.work)
     call: Call | None = getattr(network.calls, "prediction", None)
-    if call is None or call.rows < rows or call.threads < threads or call.context[layout.X_STAGED] != staged:
-        call = network.calls.prediction = Call(network, rows, threads, shared=False, staged=staged)
+    if call is None or call.rows < rows or call.threads < threads:
+        call = network.calls.prediction = Call(network, rows, threads, shared=False)
         call.context[layout.ROWS] = rows
         call.keep(layout.ORDER, np.zeros(rows * threads, np.int64))
     return call
 
 
-def predict(network: Network, source: Source) -> Array:
-    """Return the network's outputs, (rows, outputs)."""
-    results = np.empty((source.rows, int(network.table[-1, layout.UNITS])), network.dtype)
+def predict(network: Network, X: Any) -> Array:
+    """Return the network's outputs, (rows, outputs), for the argument X of a prediction.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `check_inputs`.
+    """
+    # What needs no conversion and no second thread is called with as little Python as can be.
+    rows = len(X) if network.reads_directly(X) else 0
+    if 0 < rows * network.work < LEAST_PARALLEL_WORK:
+        results = np.empty((rows, network.outputs), network.dtype)
+        if epoch.predict(prediction_call(network, rows).context, X, results):
+            require_finite("X", X, network.dtype)
+        return results
+    source = check_inputs(X, network.inputs, network.dtype, finite=False, empty=True)
+    # What has to be converted is searched in its own dtype: numbers may be too large for the model's.
+    array = np.asarray(X)
+    if array.dtype != network.dtype:
+        require_finite("X", array, network.dtype)
+    results = np.empty((source.rows, network.outputs), network.dtype)
     if source.rows:
-        call = prediction_call(network, source.rows, network.must_stage(source))
+        call = prediction_call(network, source.rows)
         call.set_inputs(source)
         call.context[layout.ROW_LOSSES] = 0
         call.context[layout.RESULTS] = address_of(results)
+        call.context[layout.X_NOT_FINITE] = 0
         call.predict(threads_for(source.rows * network.work))
         call.forget(layout.X)
+        if call.context[layout.X_NOT_FINITE]:
+            require_finite("X", source.array, network.dtype)
     return results
 
 
 def evaluate(network: Network, source: Source, targets: Source, loss: int) -> tuple[float, float]:
     """Return the mean loss and the share of right predictions."""
-    call = prediction_call(network, source.rows, network.must_stage(source))
+    call = prediction_call(network, source.rows)
     call.set_inputs(source)
     call.set_targets(targets, loss)
     chunks = -(-source.rows // call.rows)

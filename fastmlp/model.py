@@ -177,7 +177,7 @@ class MLP:
         TypeError, ValueError
             If X is not an array of finite real numbers of that shape.
         """
-        return engine.predict(self.network, check_inputs(X, self.inputs, self.dtype, empty=True))
+        return engine.predict(self.network, X)
 
     def predict(self, X: Any) -> Array:
         """Return labels or values.
@@ -240,7 +240,7 @@ class MLP:
         chosen = check_loss(loss, self.output)
         source = check_inputs(X, self.inputs, self.dtype)
         targets = chosen.check_targets(y, source.rows, self.outputs, self.dtype)
-        call = engine.training_call(self.network, source.rows, self.network.must_stage(source), gradients=True)
+        call = engine.training_call(self.network, source.rows, gradients=True)
         call.set_inputs(source)
         call.set_targets(targets, chosen.code)
         call.set_steps(0, np.zeros(1))

@@ -26,6 +26,7 @@ from .validation import check_flag, check_integer, check_number
 
 LARGE_BYTES = 8 << 20  # inputs above this size are searched for NaN only if training on them goes wrong
 ASSUMED_SPEED = 2e9  # multiply-adds a second taken for granted before a slice has been timed
+ASSUMED_OVERHEAD = 3e-7  # seconds of a step beside its multiply-adds
 
 
 # Attributes of a trainer that cannot be set once it is made, and the checks of those that can.
@@ -232,11 +233,10 @@ class Trainer:
                              "learning_rate between steps instead")
         source, targets = self._check_data(X, y)
         network = self.model.network
-        staged = network.must_stage(source)
         with self._exclusively():
             call = self._step_call
-            if call is None or (call.context[layout.ROWS], call.context[layout.X_STAGED]) != (source.rows, staged):
-                call = self._step_call = self._training_call(source.rows, staged, source.rows)
+            if call is None or call.context[layout.ROWS] != source.rows:
+                call = self._step_call = self._training_call(source.rows, source.rows)
             self._set_optimizer(call)
             call.set_inputs(source)
             call.set_targets(targets, self.loss.code)
@@ -301,9 +301,9 @@ class Trainer:
         finally:
             self._lock.release()
 
-    def _training_call(self, batch: int, staged: bool, samples: int) -> engine.Call:
+    def _training_call(self, batch: int, samples: int) -> engine.Call:
         """Make a call for steps of `batch` rows with this trainer's optimizer and its state."""
-        call = engine.training_call(self.model.network, batch, staged)
+        call = engine.training_call(self.model.network, batch)
         self._set_optimizer(call)
         call.keep(layout.ORDER, np.arange(samples))
         call.context[layout.ORDER_EPOCH] = -1
@@ -359,15 +359,14 @@ class _Fit:
         self.first_update = trainer.steps
         self.first_epoch = trainer.epochs
         self.first_record = len(trainer.history)
-        network = trainer.model.network
-        self.call = trainer._training_call(self.batch, network.must_stage(source), self.rows)
+        self.call = trainer._training_call(self.batch, self.rows)
         self.call.set_inputs(source)
         self.call.set_targets(targets, trainer.loss.code)
         self.call.context[layout.SHUFFLE] = shuffle
         self.call.context[layout.UPDATES_BEFORE] = self.first_update
         self.call.context[layout.EPOCHS_BEFORE] = self.first_epoch
         self.choice = trainer._thread_choice(self.batch)
-        self.seconds_per_step = self.choice.work / ASSUMED_SPEED
+        self.seconds_per_step = self.choice.work / ASSUMED_SPEED + ASSUMED_OVERHEAD
         # Where nothing happens between epochs, a slice may span several of them.
         self.stops_at_epochs = bool(callbacks or progress or validation)
         self.losses: list[NDArray[np.float64]] = []  # of the rows of each step of the current epoch, summed
@@ -379,8 +378,8 @@ class _Fit:
     def defer_check(self) -> None:
         """Take note of the state before training, so that inputs need not be searched for NaN beforehand.
 
-        One number of X that is not finite makes the weights it meets not finite, whatever the network. So it is
-        enough to look at X if that has happened after the first epoch, and to undo the epoch if X was to blame.
+        The kernels notice a number that is not finite when they read it. So it is enough to look for its place when
+        the first epoch, which reads all of X, is over, and to undo that epoch.
         """
         trainer = self.trainer
         self.before = trainer.model.network.parameters.copy(), trainer._state.copy()
@@ -392,7 +391,7 @@ class _Fit:
             return
         trainer = self.trainer
         parameters = trainer.model.network.parameters
-        if self.call.context[layout.NOT_FINITE] or not np.isfinite(parameters).all():
+        if self.call.context[layout.X_NOT_FINITE]:
             try:
                 require_finite("X", self.source.array, trainer.model.dtype)
             except ValueError:

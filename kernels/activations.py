@@ -1,9 +1,9 @@
-"""Activations and their derivatives, on blocks of rows.
+"""Activations and their derivatives, on blocks of a panel.
 
 A derivative is computed from the activation's own output a = f(z), so that z need not be kept:
 sigmoid a (1 - a), tanh 1 - a^2, relu 1 where a > 0, leaky relu the slope where a <= 0, elu a + alpha where a <= 0
 (Bishop, Pattern Recognition and Machine Learning, 2006, section 5.3; Clevert et al., 2016, for elu).
-Softmax is not a function of one element; it has passes over whole rows.
+Softmax is not a function of one element; it works on whole rows, a register of rows at a time (`panels`).
 """
 
 from __future__ import annotations
@@ -12,18 +12,16 @@ from numba import njit
 
 from .elementary import exp, expm1, sigmoid, tanh
 from .linking import DOUBLE, INT, NUMBERS, kernel
+from .panels import gather_rows, gathered_size, scatter_rows
 from .simd import (
     Lanes,
     fma,
     full,
-    keep_first,
     lanes,
     load,
-    max_lanes,
     maximum,
     shift,
     store,
-    sum_lanes,
     vector_function,
 )
 
@@ -33,127 +31,138 @@ IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTMAX = range(7)
 @vector_function
 def _relu(z: Lanes) -> Lanes:
     """max(z, 0), NaN kept."""
-    return z.where("<", 0.0, 0.0, z)
+    return z.where("<", 0.0, 0.0, z).settled()
 
 
 @vector_function
 def _leaky_relu(z: Lanes, slope: Lanes) -> Lanes:
-    return z.where("<", 0.0, slope * z, z)
+    return z.where("<", 0.0, slope * z, z).settled()
 
 
 @vector_function
 def _elu(z: Lanes, exponential: Lanes) -> Lanes:
-    return z.where("<", 0.0, exponential, z)
+    return z.where("<", 0.0, exponential, z).settled()
 
 
 @vector_function
 def _relu_backward(delta: Lanes, a: Lanes) -> Lanes:
-    return a.where(">", 0.0, delta, 0.0)
+    return a.where(">", 0.0, delta, 0.0).settled()
 
 
 @vector_function
 def _leaky_relu_backward(delta: Lanes, a: Lanes, slope: Lanes) -> Lanes:
-    return a.where("<=", 0.0, slope * delta, delta)
+    return a.where("<=", 0.0, slope * delta, delta).settled()
 
 
 @vector_function
 def _elu_backward(delta: Lanes, a: Lanes, alpha: Lanes) -> Lanes:
-    return a.where("<=", 0.0, delta * (a + alpha), delta)
+    return a.where("<=", 0.0, delta * (a + alpha), delta).settled()
 
 
-@kernel(INT, DOUBLE, NUMBERS, INT, INT, INT)
-def activate(code, alpha, block, stride, rows, columns):
-    """Replace z by f(z) in a block of `rows` rows and `columns` (whole registers) columns; not for softmax.
+@kernel(INT, DOUBLE, NUMBERS, INT)
+def activate(code, alpha, block, count):
+    """Replace z by f(z) in `count` (whole registers) numbers; not for softmax.
 
     `alpha` is the slope of leaky relu and the alpha of elu.
     """
     step = lanes(block)
-    for r in range(rows):
-        first = r * stride
-        last = first + columns
-        if code == RELU:
-            for i in range(first, last, step):
-                store(block, i, _relu(load(block, i)))
-        elif code == SIGMOID:
-            for i in range(first, last, step):
-                store(block, i, sigmoid(load(block, i)))
-        elif code == TANH:
-            for i in range(first, last, step):
-                store(block, i, tanh(load(block, i)))
-        elif code == LEAKY_RELU:
-            for i in range(first, last, step):
-                store(block, i, _leaky_relu(load(block, i), alpha))
-        elif code == ELU:
-            for i in range(first, last, step):
-                z = load(block, i)
-                store(block, i, _elu(z, expm1(z) * alpha))
+    if code == RELU:
+        for i in range(0, count, step):
+            store(block, i, _relu(load(block, i)))
+    elif code == SIGMOID:
+        for i in range(0, count, step):
+            store(block, i, sigmoid(load(block, i)))
+    elif code == TANH:
+        for i in range(0, count, step):
+            store(block, i, tanh(load(block, i)))
+    elif code == LEAKY_RELU:
+        for i in range(0, count, step):
+            store(block, i, _leaky_relu(load(block, i), alpha))
+    elif code == ELU:
+        for i in range(0, count, step):
+            z = load(block, i)
+            store(block, i, _elu(z, expm1(z) * alpha))
 
 
-@kernel(INT, DOUBLE, NUMBERS, NUMBERS, INT, INT, INT)
-def multiply_by_derivative(code, alpha, deltas, outputs, stride, rows, columns):
-    """Multiply deltas by f'(z), computed from the outputs f(z), in a block of rows; not for softmax."""
+@kernel(INT, DOUBLE, NUMBERS, NUMBERS, INT)
+def multiply_by_derivative(code, alpha, deltas, outputs, count):
+    """Multiply `count` (whole registers) deltas by f'(z), computed from the outputs f(z); not for softmax."""
     step = lanes(deltas)
-    for r in range(rows):
-        first = r * stride
-        last = first + columns
-        if code == RELU:
-            for i in range(first, last, step):
-                store(deltas, i, _relu_backward(load(deltas, i), load(outputs, i)))
-        elif code == SIGMOID:
-            for i in range(first, last, step):
-                a = load(outputs, i)
-                store(deltas, i, load(deltas, i) * (a * (1.0 - a)))
-        elif code == TANH:
-            for i in range(first, last, step):
-                a = load(outputs, i)
-                store(deltas, i, load(deltas, i) * fma(-a, a, 1.0))
-        elif code == LEAKY_RELU:
-            for i in range(first, last, step):
-                store(deltas, i, _leaky_relu_backward(load(deltas, i), load(outputs, i), alpha))
-        elif code == ELU:
-            for i in range(first, last, step):
-                store(deltas, i, _elu_backward(load(deltas, i), load(outputs, i), alpha))
+    if code == RELU:
+        for i in range(0, count, step):
+            store(deltas, i, _relu_backward(load(deltas, i), load(outputs, i)))
+    elif code == SIGMOID:
+        for i in range(0, count, step):
+            a = load(outputs, i)
+            store(deltas, i, load(deltas, i) * (a * (1.0 - a)))
+    elif code == TANH:
+        for i in range(0, count, step):
+            a = load(outputs, i)
+            store(deltas, i, load(deltas, i) * fma(-a, a, 1.0))
+    elif code == LEAKY_RELU:
+        for i in range(0, count, step):
+            store(deltas, i, _leaky_relu_backward(load(deltas, i), load(outputs, i), alpha))
+    elif code == ELU:
+        for i in range(0, count, step):
+            store(deltas, i, _elu_backward(load(deltas, i), load(outputs, i), alpha))
 
 
 @njit
-def softmax_exponentials(source, target, units):
-    """Write exp(z - max z) of one row to `target`, zero in its padding; return (max z, sum of exponentials).
+def softmax_exponentials(z, units, target):
+    """Write exp(z - max z) to `target`, a register of rows at a time; return (max z, sum of exponentials).
 
-    The maximum may pass over a NaN: its own exponential then makes the sum NaN.
+    z and target hold a register for each unit, with a row of the batch in each lane (`gather_rows`). The maximum may
+    pass over a NaN: its own exponential then makes the sum NaN.
     """
-    step = lanes(source)
-    largest = full(source, -float("inf"))
-    for i in range(0, units, step):
-        largest = maximum(largest, keep_first(load(source, i), units - i, -float("inf")))
-    top = max_lanes(largest)
-    total = full(source, 0.0)
-    for i in range(0, units, step):
-        e = keep_first(exp(load(source, i) - top), units - i, 0.0)
+    step = lanes(z)
+    top = load(z, 0)
+    for i in range(step, units * step, step):
+        top = maximum(top, load(z, i))
+    total = full(z, 0.0)
+    for i in range(0, units * step, step):
+        e = exp(load(z, i) - top)
         store(target, i, e)
         total = total + e
-    return top, sum_lanes(total)
+    return top, total
 
 
-@kernel(NUMBERS, INT, INT, INT)
-def softmax_rows(block, stride, rows, units):
-    """Replace each row of pre-activations by its softmax, exp(z_i) / sum over j of exp(z_j)."""
+@kernel(NUMBERS, INT, INT, INT, INT, NUMBERS)
+def softmax_rows(kernels, block, rows, begin, end, units, scratch):
+    """Replace pre-activations by their softmax, exp(z_i) / sum over j of exp(z_j), in the rows `begin` to `end`.
+
+    Parameters
+    ----------
+    block, rows : outputs in panels of `rows` rows
+    scratch : `gathered_size` numbers
+    """
     step = lanes(block)
-    for r in range(rows):
-        row = shift(block, r * stride)
-        _, total = softmax_exponentials(row, row, units)
-        for i in range(0, units, step):
-            store(row, i, load(row, i) / total)
+    for first in range(begin, end, step):
+        count = min(step, end - first)
+        gather_rows(kernels, block, rows, first, count, units, scratch)
+        _, total = softmax_exponentials(scratch, units, scratch)
+        for i in range(0, units * step, step):
+            store(scratch, i, load(scratch, i) / total)
+        scatter_rows(kernels, scratch, block, rows, first, count, units)
 
 
-@kernel(NUMBERS, NUMBERS, INT, INT, INT)
-def softmax_backward_rows(deltas, outputs, stride, rows, units):
-    """Turn loss by softmax outputs into loss by pre-activations: p_i (g_i - sum over j of p_j g_j)."""
+@kernel(NUMBERS, NUMBERS, INT, INT, INT, INT, NUMBERS)
+def softmax_backward_rows(kernels, deltas, outputs, rows, begin, end, units, scratch):
+    """Turn loss by softmax outputs into loss by pre-activations: p_i (g_i - sum over j of p_j g_j).
+
+    Parameters
+    ----------
+    deltas, outputs, rows : in panels of `rows` rows; the rows `begin` to `end` are turned
+    scratch : 2 * `gathered_size` numbers
+    """
     step = lanes(deltas)
-    for r in range(rows):
-        first = r * stride
-        products = full(deltas, 0.0)
-        for i in range(first, first + units, step):
-            products = fma(load(outputs, i), load(deltas, i), products)
-        mean = sum_lanes(products)
-        for i in range(first, first + units, step):
-            store(deltas, i, load(outputs, i) * (load(deltas, i) - mean))
+    p, g = scratch, shift(scratch, gathered_size(units, scratch))
+    for first in range(begin, end, step):
+        count = min(step, end - first)
+        gather_rows(kernels, outputs, rows, first, count, units, p)
+        gather_rows(kernels, deltas, rows, first, count, units, g)
+        mean = full(deltas, 0.0)
+        for i in range(0, units * step, step):
+            mean = fma(load(p, i), load(g, i), mean)
+        for i in range(0, units * step, step):
+            store(g, i, load(p, i) * (load(g, i) - mean))
+        scatter_rows(kernels, g, deltas, rows, first, count, units)

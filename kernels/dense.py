@@ -7,10 +7,9 @@ by the pre-activations z (rows x units), as in any derivation of backpropagation
     backward         delta of the layer below = (delta W^T) * f'(z below), element by element
     gradient         dW = A^T delta,  db = sum of the rows of delta;  then the optimizer's update
 
-The work of a call is cut into items, a register tile each, numbered so that the tiles of one panel of weights follow
-one another; a thread takes a range of items. Every element is a sum in one fixed order, so the results do not
-depend on how the items are shared out. All arguments are pointers and integers; see `layout` for the table of
-layers and the panels.
+The work of a call is cut into items, numbered so that those of one panel follow one another; a thread takes a range
+of items. Every element is a sum in one fixed order, so the results do not depend on how the items are shared out.
+All arguments are pointers and integers; all matrices lie in panels of columns (`panels`).
 """
 
 from __future__ import annotations
@@ -18,179 +17,223 @@ from __future__ import annotations
 from numba import njit
 
 from .activations import activate, multiply_by_derivative
-from .layout import INPUTS, PADDED, STRIDE, UNITS, WEIGHTS
+from .layout import INPUTS, PADDED, UNITS, WEIGHTS
 from .linking import DOUBLE, DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, kernel
-from .simd import TILE_ROWS, TILE_VECTORS, lanes, shift
-from .tile import column_tile, row_tile
+from .panels import padded_columns, panel_width, panels_for
+from .simd import TILE_ROWS, full, lanes, load, shift, store
+from .tile import PANELS_AT_ONCE, column_tile, row_tile
+from .transposes import transpose
 from .updates import WRITE_GRADIENT, update
+
+MOST_ROWS_AT_ONCE = max(PANELS_AT_ONCE)
+AT_ONCE = tuple(PANELS_AT_ONCE.get(height, 1) for height in range(MOST_ROWS_AT_ONCE + 1))
+
+# Rows that a weight gradient is summed over at a time: two panels of so many rows stay in the first-level cache.
+GRADIENT_ROWS = 256
 
 
 @njit
 def tiles_for(rows):
-    """Number of tiles that `rows` rows are cut into; they differ by one row at most."""
+    """Number of tiles that `rows` rows are cut into; the first ones may be one row taller than the rest."""
     return (rows + TILE_ROWS - 1) // TILE_ROWS
 
 
 @njit
-def panels_for(columns, pointer_like):
-    """Number of panels that hold `columns` columns."""
-    width = TILE_VECTORS * lanes(pointer_like)
-    return (columns + width - 1) // width
+def _first_row(tile, rows, tiles):
+    """Row that a tile begins at."""
+    return tile * (rows // tiles) + min(tile, rows % tiles)
 
 
 @njit
-def share(items, part, parts):
-    """First item of part `part` of `parts`; the next part's first item ends it."""
-    return items * part // parts
+def _row_tiles(kernels, vectors, panels, inputs, a, rows, begin, end, first, last, b, b_panel, c, c_panel):
+    """Tiles `first` to `last` of those that the rows `begin` to `end` are cut into."""
+    count = end - begin
+    tiles = tiles_for(count)
+    height, taller = count // tiles, count % tiles
+    short = max(first, min(last, taller))
+    if first < short:
+        row_tile(kernels, height + 1, vectors, panels, short - first, inputs, a, rows,
+                 begin + _first_row(first, count, tiles), b, b_panel, c, c_panel)
+    if short < last:
+        row_tile(kernels, height, vectors, panels, last - short, inputs, a, rows,
+                 begin + _first_row(short, count, tiles), b, b_panel, c, c_panel)
 
 
 @njit
 def forward_items(layer, rows, like):
-    """Number of items of `forward`."""
+    """Number of items of `forward` for `rows` rows: the tiles of each panel of outputs."""
     return panels_for(layer[PADDED], like) * tiles_for(rows)
 
 
-@kernel(INT_POINTER, NUMBERS, NUMBERS, INT, INT_POINTER, INT, NUMBERS, INT, DOUBLE, INT, INT)
-def forward(kernels, layer, parameters, a, a_stride, index, rows, outputs, code, alpha, first, last):
-    """outputs[i] = f(W^T a[index[i]] + b) for i < rows; items `first` to `last` of `forward_items`.
+@kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT, INT, INT, INT, DOUBLE, INT, INT)
+def forward(kernels, layer, parameters, a, outputs, rows, begin, end, code, alpha, first, last):
+    """outputs = f(A W + b) for the rows `begin` to `end`; items `first` to `last` of `forward_items`.
 
     Parameters
     ----------
     kernels : table of addresses (`linking`)
     layer : row of the table of layers
     parameters : the vector of parameters
-    a, a_stride : inputs; row r begins at ``a + r * a_stride``
-    index : for each row of the batch, the row of `a` that it reads
-    outputs : (rows, PADDED) with stride STRIDE
-    code, alpha : activation, applied while a tile is in the first-level cache; IDENTITY leaves z
+    a, outputs : inputs and outputs, each in panels of `rows` rows
+    code, alpha : activation, applied while the tiles are in cache; IDENTITY leaves z
     """
-    inputs, padded, stride = layer[INPUTS], layer[PADDED], layer[STRIDE]
-    tiles = tiles_for(rows)
-    width = TILE_VECTORS * lanes(a)
-    for item in range(first, last):
-        column = item // tiles * width
+    inputs, padded = layer[INPUTS], layer[PADDED]
+    tiles = tiles_for(end - begin)
+    width = panel_width(a)
+    most = AT_ONCE[end - begin] if end - begin <= MOST_ROWS_AT_ONCE else 1
+    full_panels = padded // width
+    item = first
+    while item < last:
+        panel = item // tiles
+        together = most if panel + most <= min(full_panels, last) else 1  # several only where a panel is one tile
+        stop = min(last, (panel + together) * tiles)
+        from_tile, to_tile = item - panel * tiles, stop - (panel + together - 1) * tiles
+        column = panel * width
         columns = min(width, padded - column)
-        tile = item % tiles
-        row = rows * tile // tiles
-        height = rows * (tile + 1) // tiles - row
-        panel = shift(parameters, layer[WEIGHTS] + column * (inputs + 1))
-        bias = shift(panel, inputs * columns)
-        block = shift(outputs, row * stride + column)
-        row_tile(kernels, height, columns // lanes(a), inputs, a, a_stride, shift(index, row), panel, columns,
-                 bias, 0, block, stride)
-        activate(kernels, code, alpha, block, stride, height, columns)
+        weights = shift(parameters, layer[WEIGHTS] + column * (inputs + 1))
+        _row_tiles(kernels, columns // lanes(a), together, inputs, a, rows, begin, end, from_tile, to_tile,
+                   weights, (inputs + 1) * width, shift(outputs, column * rows), rows * width)
+        from_row = begin + _first_row(from_tile, end - begin, tiles)
+        to_row = begin + _first_row(to_tile, end - begin, tiles)
+        for p in range(panel, panel + together):
+            activate(kernels, code, alpha, shift(outputs, p * width * rows + from_row * columns),
+                     (to_row - from_row) * columns)
+        item = stop
 
 
-@kernel(INT_POINTER, NUMBERS, INT, INT, NUMBERS, INT)
-def transpose_weights(layer, parameters, row, rows, target, width):
-    """Copy rows `row` to ``row + rows`` of W to the panel target[unit, row], zero in columns rows to width."""
-    inputs, units, padded = layer[INPUTS], layer[UNITS], layer[PADDED]
-    panel_width = TILE_VECTORS * lanes(parameters)
-    for column in range(0, units, panel_width):
-        columns = min(panel_width, padded - column)
-        panel = shift(parameters, layer[WEIGHTS] + column * (inputs + 1) + row * columns)
-        for unit in range(column, min(column + columns, units)):
-            line = shift(target, unit * width)
-            for i in range(rows):
-                line[i] = panel[i * columns + unit - column]
-            for i in range(rows, width):
-                line[i] = 0.0
+@njit
+def _transpose_weights(kernels, layer, parameters, first_input, inputs, target, width):
+    """Copy rows of W to the panel target[unit, input], zero in columns `inputs` to `width`; a row of zeros follows.
+
+    That row stands where the micro-kernel expects a bias.
+    """
+    units, padded = layer[UNITS], layer[PADDED]
+    step = lanes(parameters)
+    for column in range(0, units, panel_width(parameters)):
+        columns = min(panel_width(parameters), padded - column)
+        panel = shift(parameters, layer[WEIGHTS] + column * (layer[INPUTS] + 1) + first_input * columns)
+        transpose(kernels, panel, columns, inputs, min(columns, units - column), shift(target, column * width), width)
+    for i in range(0, width, step):
+        store(target, units * width + i, full(target, 0.0))
 
 
 @njit
 def backward_items(below, rows, like):
-    """Number of items of `backward`."""
+    """Number of items of `backward` for `rows` rows: the tiles of each panel of the layer below."""
     return panels_for(below[PADDED], like) * tiles_for(rows)
 
 
-@kernel(INT_POINTER, INT_POINTER, NUMBERS, NUMBERS, INT_POINTER, INT, NUMBERS, NUMBERS, INT, DOUBLE, NUMBERS,
-        NUMBERS, INT, INT)
-def backward(kernels, layer, below, parameters, deltas, index, rows, deltas_below, outputs_below, code, alpha, zeros,
+@kernel(INT_POINTER, INT_POINTER, NUMBERS, NUMBERS, NUMBERS, NUMBERS, INT, INT, INT, INT, DOUBLE, NUMBERS, INT, INT)
+def backward(kernels, layer, below, parameters, deltas, deltas_below, outputs_below, rows, begin, end, code, alpha,
              scratch, first, last):
-    """deltas_below = (deltas W^T) * f'(outputs_below); items `first` to `last` of `backward_items`.
+    """deltas_below = (deltas W^T) * f'(outputs_below) for the rows `begin` to `end`; items `first` to `last`.
 
     Parameters
     ----------
     kernels : table of addresses (`linking`)
     layer, below : rows of the table of layers: of the layer whose deltas are known and of the one below it
-    deltas, deltas_below, outputs_below : batches with the strides of their layers
-    index : 0, 1, 2, ...
+    deltas, deltas_below, outputs_below : each in panels of `rows` rows
     code, alpha : activation of the layer below
-    zeros : a register tile's row of zeros
-    scratch : UNITS x tile width numbers of this thread
+    scratch : (UNITS + 1) x panel width numbers of this thread
     """
-    units, stride = layer[UNITS], layer[STRIDE]
-    padded, stride_below = below[PADDED], below[STRIDE]
-    tiles = tiles_for(rows)
-    width = TILE_VECTORS * lanes(deltas)
-    packed = -1
-    for item in range(first, last):
-        column = item // tiles * width
+    units = layer[UNITS]
+    padded = below[PADDED]
+    tiles = tiles_for(end - begin)
+    width = panel_width(deltas)
+    item = first
+    while item < last:
+        panel = item // tiles
+        stop = min(last, (panel + 1) * tiles)
+        column = panel * width
         columns = min(width, padded - column)
-        if column != packed:
-            weights = min(columns, layer[INPUTS] - column)
-            transpose_weights(kernels, layer, parameters, column, weights, scratch, columns)
-            packed = column
-        tile = item % tiles
-        row = rows * tile // tiles
-        height = rows * (tile + 1) // tiles - row
-        block = shift(deltas_below, row * stride_below + column)
-        row_tile(kernels, height, columns // lanes(deltas), units, deltas, stride, shift(index, row), scratch, columns,
-                 zeros, 0, block, stride_below)
-        multiply_by_derivative(kernels, code, alpha, block, shift(outputs_below, row * stride_below + column),
-                               stride_below, height, columns)
+        _transpose_weights(kernels, layer, parameters, column, min(columns, layer[INPUTS] - column), scratch, columns)
+        target = shift(deltas_below, column * rows)
+        _row_tiles(kernels, columns // lanes(deltas), 1, units, deltas, rows, begin, end, item - panel * tiles,
+                   stop - panel * tiles, scratch, 0, target, 0)
+        from_row = begin + _first_row(item - panel * tiles, end - begin, tiles)
+        to_row = begin + _first_row(stop - panel * tiles, end - begin, tiles)
+        block = column * rows + from_row * columns
+        multiply_by_derivative(kernels, code, alpha, shift(deltas_below, block), shift(outputs_below, block),
+                               (to_row - from_row) * columns)
+        item = stop
+
+
+@njit
+def _column_tiles(kernels, columns, width, rows, a, a_width, b, c, accumulate):
+    """C = A^T B for `columns` columns of a panel of A, `rows` rows of A and B, and a panel of B `width` wide."""
+    tiles = tiles_for(columns)
+    height, taller = columns // tiles, columns % tiles
+    vectors = width // lanes(a)
+    if taller:
+        column_tile(kernels, height + 1, vectors, taller, rows, a, a_width, b, c, accumulate)
+    done = taller * (height + 1)
+    column_tile(kernels, height, vectors, tiles - taller, rows, shift(a, done), a_width, b, shift(c, done * width),
+                accumulate)
+
+
+@njit
+def _sum_rows(block, width, rows, sums, accumulate):
+    """sums = the sum of the rows of a panel, added to what is there if `accumulate`."""
+    for i in range(0, width, lanes(block)):
+        total = load(sums, i) if accumulate else full(sums, 0.0)
+        # Four sums side by side, so that an addition need not wait for the one before it.
+        second, third, fourth = full(sums, 0.0), full(sums, 0.0), full(sums, 0.0)
+        whole = rows // 4 * 4
+        for r in range(0, whole, 4):
+            place = r * width + i
+            total = total + load(block, place)
+            second = second + load(block, place + width)
+            third = third + load(block, place + 2 * width)
+            fourth = fourth + load(block, place + 3 * width)
+        for r in range(whole, rows):
+            total = total + load(block, r * width + i)
+        store(sums, i, (total + second) + (third + fourth))
 
 
 @njit
 def gradient_items(layer, like):
-    """Number of items of `gradient`."""
-    return panels_for(layer[PADDED], like) * tiles_for(layer[INPUTS])
+    """Number of items of `gradient`: for each panel of weights, its parts that belong to a panel of inputs."""
+    return panels_for(layer[PADDED], like) * panels_for(layer[INPUTS], like)
 
 
-@kernel(INT_POINTER, NUMBERS, INT, INT_POINTER, INT, NUMBERS, NUMBERS, INT, DOUBLE_POINTER, NUMBERS, NUMBERS, INT,
-        NUMBERS, INT, NUMBERS, INT, INT)
-def gradient(kernels, layer, a, a_stride, index, rows, deltas, constants, optimizer, coefficients, parameters, state,
-             count, gradients, accumulate, scratch, first, last):
+@kernel(INT_POINTER, NUMBERS, NUMBERS, INT, INT, DOUBLE_POINTER, NUMBERS, NUMBERS, INT, NUMBERS, INT, NUMBERS, INT, INT)
+def gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameters, state, count, gradients, accumulate,
+             scratch, first, last):
     """dW and db of a layer and the update they cause; items `first` to `last` of `gradient_items`.
 
     Parameters
     ----------
-    kernels, layer, a, a_stride, index, rows : as in `forward`
-    deltas : loss by pre-activations, (rows, PADDED) with stride STRIDE
-    constants : a register tile's row of zeros, then a one
+    kernels, layer, a, rows : as in `forward`
+    deltas : loss by pre-activations, in panels of `rows` rows
     optimizer : code of the update; WRITE_GRADIENT writes to `gradients` and changes nothing else
     coefficients : numbers of the update, see `updates`
     parameters, state, count : the vector of parameters, the optimizer's slots of `count` numbers each
     gradients : vector like `parameters`; with `accumulate` the gradient is added to what is there
-    scratch : one register tile of this thread
+    scratch : a square of the panel width, of this thread
     """
-    inputs, padded, stride = layer[INPUTS], layer[PADDED], layer[STRIDE]
-    tiles = tiles_for(inputs)
-    width = TILE_VECTORS * lanes(a)
-    one = shift(constants, width)
+    inputs, padded = layer[INPUTS], layer[PADDED]
+    padded_inputs = padded_columns(inputs, a)
+    width = panel_width(a)
+    input_panels = panels_for(inputs, a)
+    in_place = optimizer == WRITE_GRADIENT or accumulate
     for item in range(first, last):
-        column = item // tiles * width
-        columns = min(width, padded - column)
-        tile = item % tiles
-        row = inputs * tile // tiles
-        height = inputs * (tile + 1) // tiles - row
+        column, row = item // input_panels * width, item % input_panels * width
+        columns, height = min(width, padded - column), min(width, inputs - row)
+        a_panel, a_width = shift(a, row * rows), min(width, padded_inputs - row)
+        delta_panel = shift(deltas, column * rows)
         panel = layer[WEIGHTS] + column * (inputs + 1)
-        delta_columns = shift(deltas, column)
         place = panel + row * columns
-        target = shift(gradients, place) if optimizer == WRITE_GRADIENT else scratch
-        start = target if accumulate else constants
-        column_tile(kernels, height, columns // lanes(a), rows, shift(a, row), a_stride, index, delta_columns, stride,
-                    start, columns if accumulate else 0, target, columns)
+        target = shift(gradients, place) if in_place else scratch
+        for begin in range(0, rows, GRADIENT_ROWS):
+            _column_tiles(kernels, height, columns, min(GRADIENT_ROWS, rows - begin), shift(a_panel, begin * a_width),
+                          a_width, shift(delta_panel, begin * columns), target, int(accumulate or begin > 0))
         if optimizer != WRITE_GRADIENT:
             update(kernels, optimizer, coefficients, 1, height * columns, shift(parameters, place), target,
                    shift(state, place), shift(state, count + place))
-        if tile == 0:
-            # The bias is the weight of an input that is always one.
+        if row == 0:
             place = panel + inputs * columns
-            target = shift(gradients, place) if optimizer == WRITE_GRADIENT else scratch
-            start = target if accumulate else constants
-            column_tile(kernels, 1, columns // lanes(a), rows, one, 0, index, delta_columns, stride,
-                        start, 0, target, columns)
+            target = shift(gradients, place) if in_place else scratch
+            _sum_rows(delta_panel, columns, rows, target, accumulate)
             if optimizer != WRITE_GRADIENT:
                 update(kernels, optimizer, coefficients, 0, columns, shift(parameters, place), target,
                        shift(state, place), shift(state, count + place))

@@ -51,12 +51,19 @@ def _series(r: Lanes) -> Lanes:
     return series
 
 
-def _reduce(x: Lanes) -> tuple[Lanes, Lanes]:
-    """Split x into n ln 2 + r with |r| <= ln(2) / 2; return r and n (an integer)."""
+def _reduce(x: Lanes) -> tuple[Lanes, Lanes, object]:
+    """Split x into n ln 2 + r with |r| <= ln(2) / 2; return r and n, as a number and as bits for `_power_of_two`."""
     leading, rest = _ln2_parts(x.is_double)
-    n, _ = _round_to_integer(x * (1 / math.log(2)))
+    n, bits = _round_to_integer(x * (1 / math.log(2)))
     r = (-n).fma(leading, x)
-    return (-n).fma(rest, r), n
+    return (-n).fma(rest, r), n, bits
+
+
+def _exp_of_remainder(r: Lanes) -> Lanes:
+    """exp(r) for |r| <= ln(2) / 2."""
+    # 1 + (exp(r) - 1), with what the sum 1 + r rounds away added to the small part.
+    leading = r + 1.0
+    return leading + (r * r).fma(_series(r), r - (leading - 1.0))
 
 
 def _emit_exp(x: Lanes) -> Lanes:
@@ -64,24 +71,17 @@ def _emit_exp(x: Lanes) -> Lanes:
     low, high = (-746.0, 710.0) if x.is_double else (-104.0, 89.0)
     x = x.where("<", low, low, x)
     x = x.where(">", high, high, x)
-    r, n = _reduce(x)
+    r, n, _ = _reduce(x)
     # 2**n in two factors: n may be 128 or 1024, one more than the largest exponent.
     half, half_bits = _round_to_integer(n * 0.5)
     rest, rest_bits = _round_to_integer(n - half)
-    # 1 + (exp(r) - 1), with what the sum 1 + r rounds away added to the small part.
-    leading = r + 1.0
-    result = leading + (r * r).fma(_series(r), r - (leading - 1.0))
-    return result * _power_of_two(half, half_bits) * _power_of_two(rest, rest_bits)
+    return _exp_of_remainder(r) * _power_of_two(half, half_bits) * _power_of_two(rest, rest_bits)
 
 
 def _emit_expm1(x: Lanes) -> Lanes:
-    """exp(x) - 1 = 2**n (exp(r) - 1) + (2**n - 1), for x below the overflow of exp."""
-    low, high = (-40.0, 709.0) if x.is_double else (-20.0, 88.0)
-    x = x.where("<", low, low, x)
-    x = x.where(">", high, high, x)
-    r, n = _reduce(x)
-    _, bits = _round_to_integer(n)
-    power = _power_of_two(n, bits)
+    """exp(x) - 1 = 2**n (exp(r) - 1) + (2**n - 1), for x within the range of normal exponentials."""
+    r, _, bits = _reduce(x)
+    power = _power_of_two(x, bits)
     return power.fma((r * r).fma(_series(r), r), power - 1.0)
 
 
@@ -107,7 +107,9 @@ def exp(x: Lanes) -> Lanes:
 @vector_function
 def expm1(x: Lanes) -> Lanes:
     """e**x - 1, without cancellation near zero; for x below 88 (float32) or 709 (float64)."""
-    return _emit_expm1(x)
+    low, high = (-40.0, 709.0) if x.is_double else (-20.0, 88.0)
+    x = x.where("<", low, low, x)
+    return _emit_expm1(x.where(">", high, high, x))
 
 
 @vector_function
@@ -166,4 +168,9 @@ def tanh(x: Lanes) -> Lanes:
 @vector_function
 def sigmoid(x: Lanes) -> Lanes:
     """1 / (1 + e**-x)."""
-    return 1.0 / (_emit_exp(-x) + 1.0)
+    # Beyond these limits e**-x is nothing beside 1, or counts as infinite; in between one factor 2**n will do.
+    low, high = (-708.0, 710.0) if x.is_double else (-87.0, 89.0)
+    negative = -x
+    negative = negative.where("<", low, low, negative)
+    r, _, bits = _reduce(negative.where(">", high, high, negative))
+    return 1.0 / (_exp_of_remainder(r) * _power_of_two(r, bits) + 1.0)

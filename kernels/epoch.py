@@ -3,17 +3,18 @@
 All of them are one program that every thread of a team runs, each doing its share of a phase before the team meets
 at a barrier (`team`). A step of a network of L layers on a batch has these phases:
 
-    stage        convert the batch's rows, if they are not used where they lie
+    stage        the batch's rows are copied into panels, by every thread for itself
     forward      one phase for each hidden layer, shared by panels of weights
     output       shared by rows: output layer, loss, delta, and delta of the layer below
     backward     one phase for each further hidden layer, from the last, shared by panels
     update       all layers: weight gradients, and the optimizer's update of each tile, shared by panels
 
 A thread keeps the same panels in every phase and step, so that its weights and optimizer state stay in its cache.
-A small network with a large batch has few panels and many rows: its batch is cut into groups of rows, each of which
-goes through all phases on one thread and leaves its own gradient; the groups' gradients are then summed in order.
-The number of groups does not depend on the number of threads, and neither does anything else: the results have the
-same bits on any number of threads.
+A large batch goes through the network in several passes of PASS_ROWS rows, whose gradients add up; the last one makes
+the update. A small network with a large batch has few panels and many rows: its batch is cut into groups of rows, each
+of which goes through all phases on one thread and leaves its own gradient; the groups' gradients are then summed in
+order. The numbers of passes and groups do not depend on the number of threads, and neither does anything else: the
+results have the same bits on any number of threads.
 """
 
 from __future__ import annotations
@@ -23,15 +24,25 @@ import math
 from numba import njit, prange
 
 from . import layout
-from .batches import LABELS
-from .dense import panels_for
-from .layout import DELTAS, INPUTS, OUTPUTS, PADDED, STRIDE, UNITS, WEIGHTS
+from .batches import LABELS, unstage_rows
+from .layout import INPUTS, OUTPUTS, PADDED, UNITS, WEIGHTS
 from .linking import INT, INT_POINTER, NUMBERS, cache_on_disk, kernel
-from .losses import BINARY_CROSS_ENTROPY, loss_rows, read_targets
-from .passes import forward_backward, forward_pass, kernels_of, layer_of, output_layer, weight_gradients
+from .losses import BINARY_CROSS_ENTROPY, read_targets
+from .panels import panels_for, place_of
+from .passes import (
+    forward_backward,
+    forward_pass,
+    kernels_of,
+    layer_of,
+    loss_and_deltas,
+    output_layer,
+    stage,
+    weight_gradients,
+)
 from .random import shuffle
 from .simd import (
     TILE_VECTORS,
+    address,
     float32_pointer,
     float64_pointer,
     flush_denormals,
@@ -61,12 +72,12 @@ def _group_gradients(context, parameters, scratch, index, rows, row_losses, part
         if begin == end:  # fewer rows than groups
             for i in range(0, context[layout.COUNT], lanes(scratch)):
                 store(gradients, i, full(gradients, 0.0))
-        for row in range(begin, end, context[layout.GROUP_ROWS]):
-            count = min(context[layout.GROUP_ROWS], end - row)
-            forward_backward(context, parameters, workspace, scratch, shift(index, row), count, rows,
-                              shift(row_losses, row), 0, 1, 0)
-            weight_gradients(context, parameters, workspace, scratch, shift(index, row), count, WRITE_GRADIENT,
-                       coefficients, gradients, int(row > begin), 0, 1)
+        for row in range(begin, end, context[layout.PASS_ROWS]):
+            count = min(context[layout.PASS_ROWS], end - row)
+            forward_backward(context, parameters, workspace, scratch, shift(index, row), count, 1.0 / rows,
+                             shift(row_losses, row), 0, 1, 0)
+            weight_gradients(context, parameters, workspace, scratch, count, WRITE_GRADIENT, coefficients, gradients,
+                             int(row > begin), index, 0, 0, 1)
 
 
 @njit
@@ -109,6 +120,7 @@ def train_part(part, parts, parameters, context):
     scratch = shift(pointer_at(context[layout.SCRATCH], parameters), part * context[layout.SCRATCH_SIZE])
     coefficients = shift(float64_pointer(context[layout.COEFFICIENTS]), part * COEFFICIENTS)
     row_losses = float64_pointer(context[layout.ROW_LOSSES])
+    gradients = pointer_at(context[layout.GRADIENTS], parameters)
     order = int64_pointer(context[layout.ORDER])
     losses = float64_pointer(context[layout.LOSSES])
     rates = float64_pointer(context[layout.RATES])
@@ -122,6 +134,7 @@ def train_part(part, parts, parameters, context):
         epoch += context[layout.EPOCHS_BEFORE]
         rows = min(batch, samples - begin)
         index = shift(order, begin)
+        following = min(context[layout.PASS_ROWS], samples - begin - rows) if context[layout.X_FAR] else 0
         if context[layout.SHUFFLE] and epoch != order_epoch:
             if part == 0:
                 shuffle(order, samples, context[layout.SEED], epoch)
@@ -134,9 +147,17 @@ def train_part(part, parts, parameters, context):
         if context[layout.GROUPS] > 1:
             _group_gradients(context, parameters, scratch, index, rows, row_losses, part, parts)
             goal = barrier(team, parts, goal)
+            last_pass = 0
         else:
-            goal = forward_backward(context, parameters, workspace, scratch, index, rows, rows, row_losses,
-                                     part, parts, goal)
+            last_pass = (rows - 1) // context[layout.PASS_ROWS] * context[layout.PASS_ROWS]
+            for row in range(0, last_pass + 1, context[layout.PASS_ROWS]):
+                count = min(context[layout.PASS_ROWS], rows - row)
+                goal = forward_backward(context, parameters, workspace, scratch, shift(index, row), count, 1.0 / rows,
+                                        shift(row_losses, row), part, parts, goal)
+                if row < last_pass:
+                    weight_gradients(context, parameters, workspace, scratch, count, WRITE_GRADIENT, coefficients,
+                                     gradients, int(row > 0), index, 0, part, parts)
+                    goal = barrier(team, parts, goal)
         if part == 0:
             total = 0.0
             for r in range(rows):
@@ -147,8 +168,8 @@ def train_part(part, parts, parameters, context):
         if context[layout.GROUPS] > 1:
             _apply_group_gradients(context, parameters, optimizer, coefficients, part, parts)
         else:
-            weight_gradients(context, parameters, workspace, scratch, index, rows, optimizer, coefficients,
-                       pointer_at(context[layout.GRADIENTS], parameters), 0, part, parts)
+            weight_gradients(context, parameters, workspace, scratch, rows - last_pass, optimizer, coefficients,
+                             gradients, int(last_pass > 0), shift(index, rows), following, part, parts)
         goal = barrier(team, parts, goal)
         if part == 0:
             context[layout.STEPS_DONE] = step + 1
@@ -158,25 +179,26 @@ def train_part(part, parts, parameters, context):
 
 
 @njit
-def _count_hits(context, outputs, stride, rows, samples, target):
+def _count_hits(context, outputs, rows, samples, target):
     """Right predictions among `rows` rows of outputs or pre-activations: arg max, or the side of the threshold."""
     layer = layer_of(context, context[layout.DEPTH] - 1)
     units = layer[UNITS]
     hits = 0.0
     for r in range(rows):
-        row = shift(outputs, r * stride)
         if context[layout.Y_KIND] != LABELS:
-            read_targets(context[layout.Y], context[layout.Y_KIND], context[layout.Y_STRIDE], samples[r], units, target)
+            read_targets(context[layout.Y], context[layout.Y_KIND], context[layout.Y_STRIDE], samples[r], units,
+                         target, 1)
         if context[layout.LOSS] == BINARY_CROSS_ENTROPY:
             right = 0
             for k in range(units):
-                right += (row[k] > 0.0) == (target[k] > 0.5)
+                right += (outputs[place_of(r, k, rows, units, outputs)] > 0.0) == (target[k] > 0.5)
             hits += right / units
             continue
-        best = 0
+        best, largest = 0, outputs[place_of(r, 0, rows, units, outputs)]
         for k in range(1, units):
-            if row[k] > row[best]:
-                best = k
+            output = outputs[place_of(r, k, rows, units, outputs)]
+            if output > largest:
+                best, largest = k, output
         if context[layout.Y_KIND] == LABELS:
             hits += int64_pointer(context[layout.Y])[samples[r]] == best
         else:
@@ -198,7 +220,7 @@ def predict_part(part, parts, parameters, context):
     samples, depth = context[layout.SAMPLES], context[layout.DEPTH]
     layer = layer_of(context, depth - 1)
     outputs = shift(workspace, layer[OUTPUTS])
-    units, stride = layer[UNITS], layer[STRIDE]
+    units = layer[UNITS]
     chunks = (samples + context[layout.ROWS] - 1) // context[layout.ROWS]
     for chunk in range(chunks * part // parts, chunks * (part + 1) // parts):
         begin, end = samples * chunk // chunks, samples * (chunk + 1) // chunks
@@ -206,21 +228,18 @@ def predict_part(part, parts, parameters, context):
         index = shift(int64_pointer(context[layout.ORDER]), part * context[layout.ROWS])
         for r in range(rows):
             index[r] = begin + r
+        stage(context, scratch, index, rows)
         if context[layout.ROW_LOSSES] == 0:
-            forward_pass(context, parameters, workspace, index, rows, depth, 0, 1, 0)
-            results = shift(pointer_at(context[layout.RESULTS], workspace), begin * units)
-            for r in range(rows):
-                for k in range(units):
-                    results[r * units + k] = outputs[r * stride + k]
+            forward_pass(context, parameters, workspace, scratch, rows, depth, 0, 1, 0)
+            unstage_rows(kernels, outputs, rows, 0, rows, units,
+                         shift(pointer_at(context[layout.RESULTS], workspace), begin * units), units)
             continue
         row_losses = shift(float64_pointer(context[layout.ROW_LOSSES]), part * context[layout.ROWS])
-        target = shift(scratch, context[layout.SCRATCH_TARGET])
-        forward_pass(context, parameters, workspace, index, rows, depth - 1, 0, 1, 0)
-        output_layer(context, parameters, workspace, index, rows, 0, rows)
-        float64_pointer(context[layout.HITS])[chunk] = _count_hits(context, outputs, stride, rows, index, target)
-        loss_rows(kernels, context[layout.LOSS], outputs, stride, units, context[layout.Y],
-                  context[layout.Y_KIND], context[layout.Y_STRIDE], index, rows, 1.0, target,
-                  shift(workspace, layer[DELTAS]), row_losses)
+        forward_pass(context, parameters, workspace, scratch, rows, depth - 1, 0, 1, 0)
+        output_layer(context, parameters, workspace, scratch, rows, 0, rows)
+        float64_pointer(context[layout.HITS])[chunk] = _count_hits(context, outputs, rows, index,
+                                                                   shift(scratch, context[layout.SCRATCH_ROWS]))
+        loss_and_deltas(context, workspace, scratch, index, rows, 0, rows, 1.0, row_losses)
         total = 0.0
         for r in range(rows):
             total += row_losses[r]
@@ -256,3 +275,22 @@ def run(program, parts, context):
         _run_part(program, 0, 1, pointer(context))
     else:
         _run_team(program, parts, context)
+
+
+@cache_on_disk
+@njit(nogil=True)
+def predict(context, X, results):
+    """Run a prediction of the rows of X, an array in C order of the network's dtype, on the calling thread.
+
+    The same as `run`, but a microsecond sooner: the arrays are unpacked by compiled code.
+    """
+    fields = pointer(context)
+    fields[layout.X] = address(X)
+    fields[layout.X_DIRECT] = 1
+    fields[layout.X_STRIDE] = X.shape[1]
+    fields[layout.SAMPLES] = len(X)
+    fields[layout.RESULTS] = address(results)
+    fields[layout.ROW_LOSSES] = 0
+    fields[layout.X_NOT_FINITE] = 0
+    _run_part(PREDICT, 0, 1, fields)
+    return fields[layout.X_NOT_FINITE]

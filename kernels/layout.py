@@ -20,8 +20,7 @@ ACTIVATION = 3  # code of the activation, kernels.activations
 WEIGHTS = 4  # where the first panel begins in the vector of parameters
 OUTPUTS = 5  # where the outputs of a batch begin in the workspace
 DELTAS = 6  # where the deltas (loss by pre-activation) of a batch begin in the workspace
-STRIDE = 7  # elements from one row of outputs or deltas to the next
-LAYER_FIELDS = 8
+LAYER_FIELDS = 7
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest register
 
@@ -38,15 +37,6 @@ def round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-def row_stride(padded: int, itemsize: int) -> int:
-    """Elements from one row to the next: a row of `padded` elements, moved off strides that share cache sets.
-
-    Rows a multiple of 1 KiB apart fall into a few sets of the cache, and a tile that walks down a column
-    throws out its own lines.
-    """
-    return padded + lanes_of(itemsize) if padded * itemsize % 1024 == 0 else padded
-
-
 def layer_table(sizes: list[int], activations: list[int], dtype: np.dtype) -> np.ndarray:
     """Table of layers for ``sizes = [inputs, units of the first layer, ...]``, without places in a workspace."""
     itemsize = np.dtype(dtype).itemsize
@@ -56,7 +46,6 @@ def layer_table(sizes: list[int], activations: list[int], dtype: np.dtype) -> np
         padded = round_up(units, lanes_of(itemsize))
         row[INPUTS], row[UNITS], row[PADDED], row[ACTIVATION] = inputs, units, padded, activation
         row[WEIGHTS] = offset
-        row[STRIDE] = row_stride(padded, itemsize)
         offset += (inputs + 1) * padded
     return table
 
@@ -114,51 +103,52 @@ LAYERS = 0  # address: the table of layers
 DEPTH = 1  # number of layers
 ALPHAS = 2  # address: float64 (DEPTH,), the parameter of each layer's activation
 PARAMETERS = 3  # address: the vector of parameters
-CONSTANTS = 4  # address: a register tile's row of zeros, then a one
-ROW_NUMBERS = 5  # address: int64 0, 1, 2 ... for the largest number of rows in a workspace
-WORKSPACE = 6  # address: outputs and deltas; one for all threads, or one for each
-WORKSPACE_SIZE = 7  # elements from one thread's workspace to the next
-SCRATCH = 8  # address: scratch memory of each thread
-SCRATCH_SIZE = 9  # elements from one thread's scratch memory to the next
-SCRATCH_TARGET = 10  # where a row of targets is kept in the scratch memory
-SCRATCH_PANEL = 11  # where a transposed panel is kept in the scratch memory
+WORKSPACE = 4  # address: outputs and deltas; one for all threads, or one for each
+WORKSPACE_SIZE = 5  # elements from one thread's workspace to the next
+SCRATCH = 6  # address: scratch memory of each thread, which begins with a square of the panel width
+SCRATCH_SIZE = 7  # elements from one thread's scratch memory to the next
+SCRATCH_ROWS = 8  # where it has room for what works on a register full of rows
+SCRATCH_PANEL = 9  # where it has room for a transposed panel of weights
+SCRATCH_LINE = 10  # where it has room for a row of inputs
+SCRATCH_STAGED = 11  # where it has room for the rows of a pass, in panels
 TEAM = 12  # address: the team's counters
 X = 13  # address: the inputs
 X_KIND = 14  # FLOAT32, FLOAT64 or UINT8
-X_STRIDE = 15  # elements from row to row
-X_STAGED = 16  # 1 if rows are converted or standardised as they are read, 0 if they are used where they lie
-X_MEAN = 17  # address: (inputs,) subtracted from each row that is staged
-X_SCALE = 18  # address: (inputs,) that it is then multiplied by
-STAGED = 19  # where staged rows begin in the workspace
-STAGED_STRIDE = 20  # elements from one staged row to the next
-Y = 21  # address: the targets
-Y_KIND = 22  # LABELS, FLOAT32 or FLOAT64
-Y_STRIDE = 23  # elements from row to row
-LOSS = 24  # code of the loss
-SAMPLES = 25  # number of rows of X
-ROWS = 26  # rows of a batch (training) or of a chunk (prediction)
-LOSSES = 27  # address: float64, the mean loss of each step (training) or the sum of a chunk (evaluation)
-HITS = 28  # address: float64, right predictions of each chunk (evaluation)
-RESULTS = 29  # address: (SAMPLES, units) outputs of the network (prediction)
-ROW_LOSSES = 30  # address: float64, ROWS numbers (training) or ROWS for each thread (evaluation); 0 to predict
-FIRST_STEP = 31  # number of the first step of this call; step 0 begins the first epoch on this data
-LAST_STEP = 32  # number of the step to stop before
-ORDER = 33  # address: int64, SAMPLES numbers: the order of the samples (training); ROWS for each thread (prediction)
-ORDER_EPOCH = 34  # epoch that ORDER holds, -1 for none
-SHUFFLE = 35  # 1 to draw a new order for each epoch
-SEED = 36  # of the random numbers
-OPTIMIZER = 37  # code of the update
-SETTINGS = 38  # address: float64, the optimizer's settings
-RATES = 39  # address: float64, the learning rate of each step of this call
-UPDATES_BEFORE = 40  # updates made before step 0, for Adam's bias correction
-STATE = 41  # address: the optimizer's slots, COUNT elements each
-GRADIENTS = 42  # address: vectors like the parameters, for WRITE_GRADIENT or one for each group
-GROUPS = 43  # groups of rows whose gradients are summed; 1 to update tile by tile
-GROUP_ROWS = 44  # rows that a group works on at a time
-COEFFICIENTS = 45  # address: float64, the coefficients of a step for each thread
-NOT_FINITE = 46  # set to 1 + the number of the step whose loss was not finite, when training stops there
-STEPS_DONE = 47  # number of the step after the last one whose update is complete
-EPOCHS_BEFORE = 48  # epochs made before step 0, so that every epoch has an order of its own
-KERNELS = 49  # address: the table of kernels, kernels.linking
-COUNT = 50  # length of the vector of parameters
-CONTEXT_FIELDS = 51
+X_DIRECT = 15  # 1 if that is the dtype of the network
+X_STRIDE = 16  # elements from row to row
+X_FAR = 17  # 1 if X is too large for the caches, so that its rows are worth asking for in advance
+X_NOT_FINITE = 18  # set to 1 if a number in the rows that were read is not finite
+X_MEAN = 19  # address: (inputs,) subtracted from each row
+X_SCALE = 20  # address: (inputs,) that it is then multiplied by
+X_STANDARDISED = 21  # 1 if these two are to be used
+Y = 22  # address: the targets
+Y_KIND = 23  # LABELS, FLOAT32 or FLOAT64
+Y_STRIDE = 24  # elements from row to row
+LOSS = 25  # code of the loss
+SAMPLES = 26  # number of rows of X
+ROWS = 27  # rows of a batch (training) or of a chunk (prediction)
+LOSSES = 28  # address: float64, the mean loss of each step (training) or the sum of a chunk (evaluation)
+HITS = 29  # address: float64, right predictions of each chunk (evaluation)
+RESULTS = 30  # address: (SAMPLES, units) outputs of the network (prediction)
+ROW_LOSSES = 31  # address: float64, ROWS numbers (training) or ROWS for each thread (evaluation); 0 to predict
+FIRST_STEP = 32  # number of the first step of this call; step 0 begins the first epoch on this data
+LAST_STEP = 33  # number of the step to stop before
+ORDER = 34  # address: int64, SAMPLES numbers: the order of the samples (training); ROWS for each thread (prediction)
+ORDER_EPOCH = 35  # epoch that ORDER holds, -1 for none
+SHUFFLE = 36  # 1 to draw a new order for each epoch
+SEED = 37  # of the random numbers
+OPTIMIZER = 38  # code of the update
+SETTINGS = 39  # address: float64, the optimizer's settings
+RATES = 40  # address: float64, the learning rate of each step of this call
+UPDATES_BEFORE = 41  # updates made before step 0, for Adam's bias correction
+STATE = 42  # address: the optimizer's slots, COUNT elements each
+GRADIENTS = 43  # address: vectors like the parameters: of WRITE_GRADIENT, of several passes, or one for each group
+GROUPS = 44  # groups of rows whose gradients are summed; 1 to share panels among the threads
+PASS_ROWS = 45  # most rows that go through the network at a time
+COEFFICIENTS = 46  # address: float64, the coefficients of a step for each thread
+NOT_FINITE = 47  # set to 1 + the number of the step whose loss was not finite, when training stops there
+STEPS_DONE = 48  # number of the step after the last one whose update is complete
+EPOCHS_BEFORE = 49  # epochs made before step 0, so that every epoch has an order of its own
+KERNELS = 50  # address: the table of kernels, kernels.linking
+COUNT = 51  # length of the vector of parameters
+CONTEXT_FIELDS = 52

@@ -1,4 +1,4 @@
-"""Losses and the deltas of the output layer, in one pass over each row.
+"""Losses and the deltas of the output layer, in one pass over a register full of rows (`panels`).
 
 With a the outputs of a row, t its targets, K outputs, and the mean over the rows of the batch taken by `scale`:
 
@@ -20,18 +20,17 @@ from .activations import softmax_exponentials
 from .batches import FLOAT32, LABELS
 from .elementary import log, sigmoid, softplus
 from .linking import DOUBLE, DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, kernel
+from .panels import gather_rows, gathered_size, place_of, scatter_rows
 from .simd import (
     float32_pointer,
     float64_pointer,
     fma,
     full,
     int64_pointer,
-    keep_first,
     lanes,
     load,
     shift,
     store,
-    sum_lanes,
 )
 
 CROSS_ENTROPY, BINARY_CROSS_ENTROPY, HALF_SQUARED_ERROR, MEAN_SQUARED_ERROR = range(4)
@@ -44,119 +43,126 @@ def takes_preactivations(loss):
 
 
 @njit
-def read_targets(y, kind, stride, sample, units, target):
-    """Copy one sample's targets to `target` in the dtype of the network, with zeros up to whole registers."""
-    step = lanes(target)
-    for i in range(0, units, step):
-        store(target, i, full(target, 0.0))
+def read_targets(y, kind, stride, sample, units, target, step):
+    """Copy one sample's targets to every `step`-th element of `target`, in the dtype of the network."""
     if kind == FLOAT32:
         single = float32_pointer(y)
         for k in range(units):
-            target[k] = single[sample * stride + k]
+            target[k * step] = single[sample * stride + k]
     else:
         double = float64_pointer(y)
         for k in range(units):
-            target[k] = double[sample * stride + k]
+            target[k * step] = double[sample * stride + k]
+
+
+# The losses of a register full of rows. z, t and delta hold a register for each unit, with a row in each lane; each
+# function writes the deltas, which may take the place of z, and returns a register of losses.
 
 
 @njit
-def _label_cross_entropy(outputs, stride, units, labels, samples, rows, scale, totals, deltas, row_losses):
-    """Cross entropy with integer labels, log sum exp z - z of the label; NaN where it is none of the units.
-
-    The logarithms are taken of a register full of rows at a time; `totals` holds their sums of exponentials.
-    """
-    step = lanes(outputs)
-    for first in range(0, rows, step):
-        count = min(step, rows - first)
-        store(totals, 0, full(totals, 1.0))
-        for r in range(count):
-            z = shift(outputs, (first + r) * stride)
-            delta = shift(deltas, (first + r) * stride)
-            top, totals[r] = softmax_exponentials(z, delta, units)
-            factor = scale / totals[r]
-            for i in range(0, units, step):
-                store(delta, i, load(delta, i) * factor)
-            label = labels[samples[first + r]]
-            if label < 0 or label >= units:
-                row_losses[first + r] = float("nan")
-                continue
-            delta[label] -= scale
-            row_losses[first + r] = top - z[label]
-        store(totals, 0, log(load(totals, 0)))
-        for r in range(count):
-            row_losses[first + r] += totals[r]
-
-
-@njit
-def _target_cross_entropy(z, delta, units, target, scale):
-    """Cross entropy of one row with a probability for each unit."""
+def _label_cross_entropy(z, units, scale, delta):
+    """Softmax times `scale`, and log sum exp z in two parts: what is left is to subtract at the label."""
     step = lanes(z)
-    top, total = softmax_exponentials(z, delta, units)
-    log_total = sum_lanes(keep_first(log(full(z, total)), 1, 0.0)) + top
-    mass = full(z, 0.0)
-    loss = full(z, 0.0)
-    for i in range(0, units, step):
-        t = load(target, i)
-        mass = mass + t
-        loss = fma(t, keep_first(log_total - load(z, i), units - i, 0.0), loss)
-    factor = sum_lanes(mass) * scale / total
-    for i in range(0, units, step):
-        store(delta, i, fma(load(delta, i), factor, -scale * load(target, i)))
-    return sum_lanes(loss)
+    top, total = softmax_exponentials(z, units, delta)
+    factor = scale / total
+    for i in range(0, units * step, step):
+        store(delta, i, load(delta, i) * factor)
+    return top, log(total)
 
 
 @njit
-def _binary_cross_entropy(z, delta, units, target, scale):
-    """Binary cross entropy of one row: mean of softplus(z) - t z."""
+def _target_cross_entropy(z, t, units, scale, exponentials, delta):
+    """Cross entropy with a probability for each unit."""
+    step = lanes(z)
+    top, total = softmax_exponentials(z, units, exponentials)
+    log_total = log(total)
+    mass, loss = full(z, 0.0), full(z, 0.0)
+    for i in range(0, units * step, step):
+        target = load(t, i)
+        mass = mass + target
+        loss = fma(target, log_total - (load(z, i) - top), loss)
+    factor = mass * scale / total
+    for i in range(0, units * step, step):
+        store(delta, i, fma(load(exponentials, i), factor, -scale * load(t, i)))
+    return loss
+
+
+@njit
+def _binary_cross_entropy(z, t, units, scale, delta):
+    """Mean over the units of softplus(z) - t z."""
     step = lanes(z)
     loss = full(z, 0.0)
-    for i in range(0, units, step):
-        logits = load(z, i)
-        t = load(target, i)
-        store(delta, i, keep_first((sigmoid(logits) - t) * (scale / units), units - i, 0.0))
-        loss = loss + keep_first(softplus(logits) - t * logits, units - i, 0.0)
-    return sum_lanes(loss) / units
+    for i in range(0, units * step, step):
+        logits, target = load(z, i), load(t, i)
+        store(delta, i, (sigmoid(logits) - target) * (scale / units))
+        loss = loss + (softplus(logits) - target * logits)
+    return loss * (1.0 / units)
 
 
 @njit
-def _squared_error(a, delta, units, target, loss_factor, delta_factor):
-    """loss_factor * sum of squared errors of one row; loss by outputs is delta_factor * error."""
+def _squared_error(a, t, units, loss_factor, delta_factor, delta):
+    """loss_factor * sum of squared errors; the loss by outputs is delta_factor * error."""
     step = lanes(a)
     loss = full(a, 0.0)
-    for i in range(0, units, step):
-        error = keep_first(load(a, i) - load(target, i), units - i, 0.0)
+    for i in range(0, units * step, step):
+        error = load(a, i) - load(t, i)
         store(delta, i, error * delta_factor)
         loss = fma(error, error, loss)
-    return sum_lanes(loss) * loss_factor
+    return loss * loss_factor
 
 
-@kernel(INT, NUMBERS, INT, INT, INT, INT, INT, INT_POINTER, INT, DOUBLE, NUMBERS, NUMBERS, DOUBLE_POINTER)
-def loss_rows(loss, outputs, stride, units, y, y_kind, y_stride, samples, rows, scale, target, deltas, row_losses):
-    """Loss of each row, and its derivative, times `scale`, by `outputs`.
+@njit
+def loss_scratch(units, like):
+    """Elements of scratch memory that `loss_rows` takes."""
+    return 3 * gathered_size(units, like) + 2 * lanes(like)
+
+
+@kernel(INT, NUMBERS, INT, INT, INT, INT, INT, INT, INT, INT_POINTER, DOUBLE, NUMBERS, NUMBERS,
+        DOUBLE_POINTER)
+def loss_rows(kernels, loss, outputs, rows, begin, end, units, y, y_kind, y_stride, samples, scale, scratch, deltas,
+              row_losses):
+    """Loss of each of the rows `begin` to `end`, and its derivative, times `scale`, by `outputs`.
 
     Parameters
     ----------
     loss : code of the loss
-    outputs : rows of `units` numbers, `stride` apart: pre-activations z for the two cross entropies, else f(z)
+    outputs, deltas : in panels of `rows` rows; outputs are pre-activations z for the two cross entropies, else f(z)
+    units : number of outputs
     y, y_kind, y_stride : address of the targets, LABELS, FLOAT32 or FLOAT64, and elements from row to row
     samples : for each row, the sample of `y` it belongs to
-    target : a row of scratch memory
-    deltas : like `outputs`, written
-    row_losses : (rows,) float64, written
+    scratch : `loss_scratch` numbers
+    row_losses : float64, one for each row; NaN for a label that is none of the units
     """
-    if y_kind == LABELS:
-        _label_cross_entropy(outputs, stride, units, int64_pointer(y), samples, rows, scale, target, deltas,
-                             row_losses)
-        return
-    for r in range(rows):
-        row = shift(outputs, r * stride)
-        delta = shift(deltas, r * stride)
-        read_targets(y, y_kind, y_stride, samples[r], units, target)
-        if loss == CROSS_ENTROPY:
-            row_losses[r] = _target_cross_entropy(row, delta, units, target, scale)
-        elif loss == BINARY_CROSS_ENTROPY:
-            row_losses[r] = _binary_cross_entropy(row, delta, units, target, scale)
-        elif loss == HALF_SQUARED_ERROR:
-            row_losses[r] = _squared_error(row, delta, units, target, 0.5, scale)
+    step, size = lanes(outputs), gathered_size(units, outputs)
+    z, t, spare = scratch, shift(scratch, size), shift(scratch, 2 * size)
+    tops, results = shift(scratch, 3 * size), shift(scratch, 3 * size + step)
+    for first in range(begin, end, step):
+        count = min(step, end - first)
+        gather_rows(kernels, outputs, rows, first, count, units, z)
+        if y_kind == LABELS:
+            top, log_total = _label_cross_entropy(z, units, scale, z)
+            store(tops, 0, top)
+            store(results, 0, log_total)
         else:
-            row_losses[r] = _squared_error(row, delta, units, target, 1.0 / units, 2.0 * scale / units)
+            for r in range(step):
+                read_targets(y, y_kind, y_stride, samples[first + min(r, count - 1)], units, shift(t, r), step)
+            if loss == CROSS_ENTROPY:
+                store(results, 0, _target_cross_entropy(z, t, units, scale, spare, z))
+            elif loss == BINARY_CROSS_ENTROPY:
+                store(results, 0, _binary_cross_entropy(z, t, units, scale, z))
+            elif loss == HALF_SQUARED_ERROR:
+                store(results, 0, _squared_error(z, t, units, 0.5, scale, z))
+            else:
+                store(results, 0, _squared_error(z, t, units, 1.0 / units, 2.0 * scale / units, z))
+        scatter_rows(kernels, z, deltas, rows, first, count, units)
+        for r in range(count):
+            row = first + r
+            row_losses[row] = results[r]
+            if y_kind == LABELS:
+                label = int64_pointer(y)[samples[row]]
+                if label < 0 or label >= units:
+                    row_losses[row] = float("nan")
+                    continue
+                place = place_of(row, label, rows, units, outputs)
+                deltas[place] -= scale
+                row_losses[row] += tops[r] - outputs[place]

@@ -1,8 +1,8 @@
 """Forward and backward through all layers of a network, as a team of threads: the phases of a training step.
 
-`context` holds the arguments of the call (`layout`), `workspace` the outputs and deltas of a batch, `index` the
-samples that its rows are. Each function is called by every member of the team, `part` of `parts`, and does that
-member's share of each phase. `goal` is what the barrier counts to next.
+`context` holds the arguments of the call (`layout`), `workspace` the outputs and deltas of a pass, `scratch` the memory
+of one thread, `index` the samples that the rows of the pass are. Each function is called by every member of the
+team, `part` of `parts`, and does that member's share of each phase. `goal` is what the barrier counts to next.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from numba import njit
 
 from . import layout
 from .activations import IDENTITY, SOFTMAX, multiply_by_derivative, softmax_backward_rows, softmax_rows
-from .batches import stage_rows
+from .batches import lines_of_row, prefetch_line, stage_rows
 from .dense import backward, backward_items, forward, forward_items, gradient, gradient_items
-from .layout import ACTIVATION, DELTAS, INPUTS, LAYER_FIELDS, OUTPUTS, PADDED, STRIDE, UNITS
+from .layout import ACTIVATION, DELTAS, INPUTS, LAYER_FIELDS, OUTPUTS, PADDED, UNITS
 from .losses import loss_rows, takes_preactivations
+from .panels import panel_width
 from .simd import float64_pointer, int64_pointer, pointer_at, shift
 from .team import barrier
 
@@ -45,166 +46,172 @@ def first_of(items, part, parts, work):
 
 
 @njit
-def _hidden_index(context, l, index):
-    """Index of a layer's input rows: the samples themselves for unstaged inputs, else 0, 1, 2 ..."""
-    if l == 0 and context[layout.X_STAGED] == 0:
-        return index
-    return int64_pointer(context[layout.ROW_NUMBERS])
-
-
-@njit
-def _inputs_of(context, l, workspace):
-    """Where the inputs of layer `l` lie and how far apart their rows are."""
+def _inputs_of(context, l, workspace, scratch):
+    """Where the inputs of layer `l` lie."""
     if l > 0:
-        below = layer_of(context, l - 1)
-        return shift(workspace, below[OUTPUTS]), below[STRIDE]
-    if context[layout.X_STAGED]:
-        return shift(workspace, context[layout.STAGED]), context[layout.STAGED_STRIDE]
-    return pointer_at(context[layout.X], workspace), context[layout.X_STRIDE]
+        return shift(workspace, layer_of(context, l - 1)[OUTPUTS])
+    return shift(scratch, context[layout.SCRATCH_STAGED])
 
 
 @njit
-def forward_pass(context, parameters, workspace, index, rows, layers, part, parts, goal):
-    """Stage the rows and go forward through the first `layers` layers; each ends with a barrier."""
+def _row_scratch(context, scratch):
+    """Scratch memory for what works on a register full of rows."""
+    return shift(scratch, context[layout.SCRATCH_ROWS])
+
+
+@njit
+def stage(context, scratch, index, rows):
+    """Copy the rows of a pass into panels: every thread for itself, so that the copy is in its own cache."""
+    x_mean, x_scale = pointer_at(context[layout.X_MEAN], scratch), pointer_at(context[layout.X_SCALE], scratch)
+    stage_rows(kernels_of(context), context[layout.X], context[layout.X_KIND], context[layout.X_DIRECT],
+               context[layout.X_STRIDE], index, rows, 0, rows, layer_of(context, 0)[INPUTS], x_mean, x_scale,
+               context[layout.X_STANDARDISED], shift(scratch, context[layout.SCRATCH_LINE]),
+               shift(scratch, context[layout.SCRATCH_STAGED]), shift(context, layout.X_NOT_FINITE))
+
+
+@njit
+def forward_pass(context, parameters, workspace, scratch, rows, layers, part, parts, goal):
+    """Go forward through the first `layers` layers, from staged rows; each ends with a barrier."""
     kernels = kernels_of(context)
     team = int64_pointer(context[layout.TEAM])
-    if context[layout.X_STAGED]:
-        inputs = layer_of(context, 0)[INPUTS]
-        first, last = first_of(rows, part, parts, rows * inputs), first_of(rows, part + 1, parts, rows * inputs)
-        stride = context[layout.STAGED_STRIDE]
-        stage_rows(kernels, context[layout.X], context[layout.X_KIND], context[layout.X_STRIDE], shift(index, first),
-                   last - first, inputs, pointer_at(context[layout.X_MEAN], workspace),
-                   pointer_at(context[layout.X_SCALE], workspace),
-                   shift(workspace, context[layout.STAGED] + first * stride), stride)
-        goal = barrier(team, parts, goal)
     for l in range(layers):
         layer = layer_of(context, l)
-        a, a_stride = _inputs_of(context, l, workspace)
         outputs = shift(workspace, layer[OUTPUTS])
         items = forward_items(layer, rows, workspace)
         work = rows * layer[INPUTS] * layer[PADDED]
-        forward(kernels, layer, parameters, a, a_stride, _hidden_index(context, l, index), rows, outputs,
+        forward(kernels, layer, parameters, _inputs_of(context, l, workspace, scratch), outputs, rows, 0, rows,
                 layer[ACTIVATION], alpha_of(context, l), first_of(items, part, parts, work),
                 first_of(items, part + 1, parts, work))
         goal = barrier(team, parts, goal)
         if layer[ACTIVATION] == SOFTMAX:
-            first, last = first_of(rows, part, parts, work), first_of(rows, part + 1, parts, work)
-            softmax_rows(kernels, shift(outputs, first * layer[STRIDE]), layer[STRIDE], last - first, layer[UNITS])
+            softmax_rows(kernels, outputs, rows, first_of(rows, part, parts, work),
+                         first_of(rows, part + 1, parts, work), layer[UNITS], _row_scratch(context, scratch))
             goal = barrier(team, parts, goal)
     return goal
 
 
 @njit
-def output_layer(context, parameters, workspace, index, rows, first, last):
-    """Forward through the output layer for rows `first` to `last`, leaving what the loss takes."""
+def output_layer(context, parameters, workspace, scratch, rows, begin, end):
+    """Forward through the output layer for rows `begin` to `end`, leaving what the loss takes."""
     kernels = kernels_of(context)
     l = context[layout.DEPTH] - 1
     layer = layer_of(context, l)
-    a, a_stride = _inputs_of(context, l, workspace)
-    layer_index = _hidden_index(context, l, index)
-    if l > 0 or context[layout.X_STAGED]:
-        a = shift(a, first * a_stride)
-    else:
-        layer_index = shift(layer_index, first)
-    block = shift(workspace, layer[OUTPUTS] + first * layer[STRIDE])
+    outputs = shift(workspace, layer[OUTPUTS])
     code = IDENTITY if takes_preactivations(context[layout.LOSS]) else layer[ACTIVATION]
-    forward(kernels, layer, parameters, a, a_stride, layer_index, last - first, block, code, alpha_of(context, l), 0,
-            forward_items(layer, last - first, workspace))
+    forward(kernels, layer, parameters, _inputs_of(context, l, workspace, scratch), outputs, rows, begin, end, code,
+            alpha_of(context, l), 0, forward_items(layer, end - begin, workspace))
     if code == SOFTMAX:
-        softmax_rows(kernels, block, layer[STRIDE], last - first, layer[UNITS])
+        softmax_rows(kernels, outputs, rows, begin, end, layer[UNITS], _row_scratch(context, scratch))
 
 
 @njit
-def _backward_layer(context, parameters, workspace, scratch, l, first_row, rows, first, last):
-    """Delta of layer ``l - 1`` from that of layer `l`, for `rows` rows from `first_row`; items first to last."""
-    kernels = kernels_of(context)
+def loss_and_deltas(context, workspace, scratch, index, rows, begin, end, scale, row_losses):
+    """Losses of rows `begin` to `end`, and the derivative of `scale` times their sum by the outputs."""
+    layer = layer_of(context, context[layout.DEPTH] - 1)
+    loss_rows(kernels_of(context), context[layout.LOSS], shift(workspace, layer[OUTPUTS]), rows, begin, end,
+              layer[UNITS], context[layout.Y], context[layout.Y_KIND], context[layout.Y_STRIDE], index, scale,
+              _row_scratch(context, scratch), shift(workspace, layer[DELTAS]), row_losses)
+
+
+@njit
+def _backward_layer(context, parameters, workspace, scratch, l, rows, begin, end, first, last):
+    """Delta of layer ``l - 1`` from that of layer `l`, for rows `begin` to `end`; items first to last."""
     layer, below = layer_of(context, l), layer_of(context, l - 1)
-    row_numbers = int64_pointer(context[layout.ROW_NUMBERS])
-    backward(kernels, layer, below, parameters, shift(workspace, layer[DELTAS] + first_row * layer[STRIDE]),
-             row_numbers, rows, shift(workspace, below[DELTAS] + first_row * below[STRIDE]),
-             shift(workspace, below[OUTPUTS] + first_row * below[STRIDE]), below[ACTIVATION],
-             alpha_of(context, l - 1), pointer_at(context[layout.CONSTANTS], workspace),
-             shift(scratch, context[layout.SCRATCH_PANEL]), first, last)
+    backward(kernels_of(context), layer, below, parameters, shift(workspace, layer[DELTAS]),
+             shift(workspace, below[DELTAS]), shift(workspace, below[OUTPUTS]), rows, begin, end, below[ACTIVATION],
+             alpha_of(context, l - 1), shift(scratch, context[layout.SCRATCH_PANEL]), first, last)
 
 
 @njit
-def _softmax_backward(context, workspace, l, first, last):
+def _softmax_backward(context, workspace, scratch, l, rows, begin, end):
     """Finish the delta of layer `l` where its activation is softmax."""
-    kernels = kernels_of(context)
     layer = layer_of(context, l)
     if layer[ACTIVATION] == SOFTMAX:
-        offset = first * layer[STRIDE]
-        softmax_backward_rows(kernels, shift(workspace, layer[DELTAS] + offset),
-                              shift(workspace, layer[OUTPUTS] + offset), layer[STRIDE], last - first, layer[UNITS])
+        softmax_backward_rows(kernels_of(context), shift(workspace, layer[DELTAS]), shift(workspace, layer[OUTPUTS]),
+                              rows, begin, end, layer[UNITS], _row_scratch(context, scratch))
 
 
 @njit
-def _derivative_of_output(context, workspace, first, last):
+def _derivative_of_output(context, workspace, scratch, rows, begin, end):
     """Turn loss by outputs into delta, for a loss that does not do so itself."""
-    kernels = kernels_of(context)
     l = context[layout.DEPTH] - 1
     layer = layer_of(context, l)
-    offset = first * layer[STRIDE]
-    multiply_by_derivative(kernels, layer[ACTIVATION], alpha_of(context, l),
-                           shift(workspace, layer[DELTAS] + offset), shift(workspace, layer[OUTPUTS] + offset),
-                           layer[STRIDE], last - first, layer[PADDED])
-    _softmax_backward(context, workspace, l, first, last)
+    width = panel_width(workspace)
+    for column in range(0, layer[PADDED], width):
+        columns = min(width, layer[PADDED] - column)
+        block = column * rows + begin * columns
+        multiply_by_derivative(kernels_of(context), layer[ACTIVATION], alpha_of(context, l),
+                               shift(workspace, layer[DELTAS] + block), shift(workspace, layer[OUTPUTS] + block),
+                               (end - begin) * columns)
+    _softmax_backward(context, workspace, scratch, l, rows, begin, end)
 
 
 @njit
-def forward_backward(context, parameters, workspace, scratch, index, rows, batch_rows, row_losses, part, parts, goal):
-    """Outputs and deltas of all layers for `rows` rows of a batch of `batch_rows`; ends with a barrier."""
-    kernels = kernels_of(context)
+def forward_backward(context, parameters, workspace, scratch, index, rows, scale, row_losses, part, parts, goal):
+    """Outputs and deltas of all layers for `rows` rows, of the loss times `scale`; ends with a barrier."""
     team = int64_pointer(context[layout.TEAM])
     depth = context[layout.DEPTH]
-    goal = forward_pass(context, parameters, workspace, index, rows, depth - 1, part, parts, goal)
+    stage(context, scratch, index, rows)
+    goal = forward_pass(context, parameters, workspace, scratch, rows, depth - 1, part, parts, goal)
 
     layer = layer_of(context, depth - 1)
     work = rows * layer[INPUTS] * layer[PADDED]
-    first, last = first_of(rows, part, parts, work), first_of(rows, part + 1, parts, work)
-    if first < last:
-        output_layer(context, parameters, workspace, index, rows, first, last)
-        offset = first * layer[STRIDE]
-        loss_rows(kernels, context[layout.LOSS], shift(workspace, layer[OUTPUTS] + offset), layer[STRIDE],
-                  layer[UNITS], context[layout.Y], context[layout.Y_KIND], context[layout.Y_STRIDE],
-                  shift(index, first), last - first, 1.0 / batch_rows, shift(scratch, context[layout.SCRATCH_TARGET]),
-                  shift(workspace, layer[DELTAS] + offset), shift(row_losses, first))
+    begin, end = first_of(rows, part, parts, work), first_of(rows, part + 1, parts, work)
+    if begin < end:
+        output_layer(context, parameters, workspace, scratch, rows, begin, end)
+        loss_and_deltas(context, workspace, scratch, index, rows, begin, end, scale, row_losses)
         if not takes_preactivations(context[layout.LOSS]):
-            _derivative_of_output(context, workspace, first, last)
+            _derivative_of_output(context, workspace, scratch, rows, begin, end)
         if depth > 1:
             below = layer_of(context, depth - 2)
-            _backward_layer(context, parameters, workspace, scratch, depth - 1, first, last - first,
-                            0, backward_items(below, last - first, workspace))
-            _softmax_backward(context, workspace, depth - 2, first, last)
+            _backward_layer(context, parameters, workspace, scratch, depth - 1, rows, begin, end,
+                            0, backward_items(below, end - begin, workspace))
+            _softmax_backward(context, workspace, scratch, depth - 2, rows, begin, end)
     goal = barrier(team, parts, goal)
 
     for l in range(depth - 2, 0, -1):
         layer, below = layer_of(context, l), layer_of(context, l - 1)
         items = backward_items(below, rows, workspace)
         work = rows * layer[INPUTS] * layer[PADDED]
-        _backward_layer(context, parameters, workspace, scratch, l, 0, rows,
+        _backward_layer(context, parameters, workspace, scratch, l, rows, 0, rows,
                         first_of(items, part, parts, work), first_of(items, part + 1, parts, work))
         goal = barrier(team, parts, goal)
         if below[ACTIVATION] == SOFTMAX:
-            _softmax_backward(context, workspace, l - 1, first_of(rows, part, parts, work),
+            _softmax_backward(context, workspace, scratch, l - 1, rows, first_of(rows, part, parts, work),
                               first_of(rows, part + 1, parts, work))
             goal = barrier(team, parts, goal)
     return goal
 
 
 @njit
-def weight_gradients(context, parameters, workspace, scratch, index, rows, optimizer, coefficients, gradients,
-                     accumulate, part, parts):
-    """Weight gradients of all layers, and the updates they cause."""
+def _prefetch_rows(context, index, first, last):
+    """Ask for the cache lines `first` to `last` of the rows that `index` names, counted through all of them."""
+    kind, inputs = context[layout.X_KIND], layer_of(context, 0)[INPUTS]
+    lines = lines_of_row(kind, inputs)
+    for line in range(first, last):
+        prefetch_line(context[layout.X], kind, context[layout.X_STRIDE], index[line // lines], line % lines)
+
+
+@njit
+def weight_gradients(context, parameters, workspace, scratch, rows, optimizer, coefficients, gradients, accumulate,
+                     next_index, next_rows, part, parts):
+    """Weight gradients of all layers, and the updates they cause.
+
+    Meanwhile the rows of the next pass, which `next_index` names, are brought nearer: they lie anywhere in memory, and
+    the processor has nothing else to fetch.
+    """
     kernels = kernels_of(context)
     state = pointer_at(context[layout.STATE], workspace)
-    constants = pointer_at(context[layout.CONSTANTS], workspace)
+    next_lines = next_rows * lines_of_row(context[layout.X_KIND], layer_of(context, 0)[INPUTS])
     for l in range(context[layout.DEPTH]):
         layer = layer_of(context, l)
-        a, a_stride = _inputs_of(context, l, workspace)
+        a, deltas = _inputs_of(context, l, workspace, scratch), shift(workspace, layer[DELTAS])
         items = gradient_items(layer, workspace)
         work = rows * layer[INPUTS] * layer[PADDED]
-        gradient(kernels, layer, a, a_stride, _hidden_index(context, l, index), rows,
-                 shift(workspace, layer[DELTAS]), constants, optimizer, coefficients, parameters, state,
-                 context[layout.COUNT], gradients, accumulate, scratch,
-                 first_of(items, part, parts, work), first_of(items, part + 1, parts, work))
+        first, last = first_of(items, part, parts, work), first_of(items, part + 1, parts, work)
+        at_once = 1 if l == 0 and next_lines > 0 else max(last - first, 1)
+        for item in range(first, last, at_once):
+            gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameters, state,
+                     context[layout.COUNT], gradients, accumulate, scratch, item, min(item + at_once, last))
+            if l == 0:
+                _prefetch_rows(context, next_index, next_lines * item // items, next_lines * (item + 1) // items)

@@ -1,25 +1,32 @@
 """The kernels one by one, on NumPy arrays: for use outside a training loop, for tests and benchmarks.
 
-Every function here checks its arrays, lays them out as the kernels want them, and calls one kernel on the calling
-thread. Arrays are float32 or float64, all of one dtype; results are new arrays. Activations, losses and optimizers
-are named by the codes of `activations`, `losses` and `updates`.
+Every function here checks its arrays, lays them out as the kernels want them, and calls the kernel; the products on
+several threads if asked to. Arrays are float32 or float64, all of one dtype; results are new arrays. Activations,
+losses and optimizers are named by the codes of `activations`, `losses` and `updates`.
 """
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
+from numba import config
 
-from . import activations, batches, dense, layout, losses, updates
-from .linking import kernel_table
-from .simd import TILE_ROWS, TILE_VECTORS, lanes_of
+from . import activations, batches, layout, losses, products, updates
+from .linking import FLOATS, kernel_table
+from .simd import TILE_VECTORS, lanes_of
+from .threading_layer import team_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def _check(name: str, array: Any, shape: tuple[int | None, ...], dtype: np.dtype[Any] | None = None) -> Array:
     """Return `array` in C order if it has the shape (None for any length but 0) and dtype."""
+    # What is as it should be passes without more ado: a small product takes hardly longer than these checks.
+    if (type(array) is np.ndarray and array.dtype in ((dtype,) if dtype else FLOATS) and array.flags.carray
+            and array.ndim == len(shape) and all(n and m in (None, n) for n, m in zip(array.shape, shape))):  # noqa: B905
+        return array
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} must be an array, got {type(array).__name__}")
     allowed = ("float32", "float64") if dtype is None else (np.dtype(dtype).name,)
@@ -29,7 +36,7 @@ def _check(name: str, array: Any, shape: tuple[int | None, ...], dtype: np.dtype
     fits = array.ndim == len(shape) and all(m in (None, n) for n, m in zip(array.shape, shape, strict=True))
     if not fits or 0 in array.shape:
         raise ValueError(f"{name} must have shape {wanted} and no length 0, got {array.shape}")
-    return np.ascontiguousarray(array)
+    return np.require(array, requirements=["C", "A", "W"])
 
 
 def _check_code(name: str, code: Any, codes: range) -> int:
@@ -40,68 +47,100 @@ def _check_code(name: str, code: Any, codes: range) -> int:
     return int(code)
 
 
+def _check_threads(threads: Any) -> int:
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
+        raise TypeError(f"threads must be an integer from 1 to {config.NUMBA_NUM_THREADS}, got {threads!r}")
+    if not 1 <= threads <= config.NUMBA_NUM_THREADS:
+        raise ValueError(f"threads must be an integer from 1 to {config.NUMBA_NUM_THREADS}, got {threads!r}")
+    return int(threads)
+
+
 ACTIVATIONS = range(activations.SOFTMAX + 1)
 LOSSES = range(losses.MEAN_SQUARED_ERROR + 1)
 
 
-def _layer_row(inputs: int, units: int, dtype: np.dtype[Any]) -> Array:
-    return layout.layer_table([inputs, units], [activations.IDENTITY], dtype)[0]
+def _kind(dtype: np.dtype[Any]) -> int:
+    return batches.FLOAT32 if dtype == np.float32 else batches.FLOAT64
 
 
-def _padded_rows(array: Array) -> Array:
-    """Copy a 2-d array to rows of whole registers, zero beyond its columns, as the kernels keep a layer's outputs."""
-    rows, columns = array.shape
-    stride = int(_layer_row(1, columns, array.dtype)[layout.STRIDE])
-    padded = layout.aligned_zeros(rows * stride, array.dtype).reshape(rows, stride)
-    padded[:, :columns] = array
-    return padded
+def _to_panels(matrix: Array) -> Array:
+    """Copy a 2-d array to column panels, with zeros in the padding."""
+    rows, columns = matrix.shape
+    panels = layout.aligned_zeros(rows * layout.round_up(columns, lanes_of(matrix.itemsize)), matrix.dtype)
+    batches.stage_rows(kernel_table(matrix.dtype), matrix.ctypes.data, _kind(matrix.dtype), 1, columns, np.arange(rows),
+                       rows, 0, rows, columns, matrix, matrix, 0, matrix, panels, np.zeros(1, np.int64))
+    return panels
 
 
-def _constants(dtype: np.dtype[Any]) -> Array:
-    width = TILE_VECTORS * lanes_of(dtype.itemsize)
-    constants = layout.aligned_zeros(width + 1, dtype)
-    constants[width] = 1
-    return constants
+def _from_panels(panels: Array, rows: int, columns: int) -> Array:
+    """Copy column panels to a 2-d array."""
+    matrix = np.empty((rows, columns), panels.dtype)
+    batches.unstage_rows(kernel_table(panels.dtype), panels, rows, 0, rows, columns, matrix, columns)
+    return matrix
 
 
-def pack(weights: Array, bias: Array) -> tuple[Array, Array]:
-    """Lay out a layer's weights (inputs, units) and bias (units,) in panels.
-
-    Returns
-    -------
-    layer : int64 array
-        The layer's row in a table of layers, see `layout`.
-    parameters : array
-        The panels.
-    """
-    weights = _check("weights", weights, (None, None))
-    bias = _check("bias", bias, (weights.shape[1],), weights.dtype)
-    layer = _layer_row(weights.shape[0], weights.shape[1], weights.dtype)
-    parameters = layout.aligned_zeros(layout.parameter_count(layer[np.newaxis]), weights.dtype)
-    layout.pack_layer(layer, parameters, weights, bias)
-    return layer, parameters
+def _whole_registers(array: Array) -> Array:
+    """Copy an array to a flat one of whole registers."""
+    flat = layout.aligned_zeros(layout.round_up(array.size, lanes_of(array.itemsize)), array.dtype)
+    flat[: array.size] = array.ravel()
+    return flat
 
 
-def dense_forward_packed(X: Array, layer: Array, parameters: Array, activation: int = activations.IDENTITY,
-                         alpha: float = 0.0) -> Array:
-    """f(X W + b) for a layer from `pack`; (rows, units)."""
-    layer = _check("layer", layer, (layout.LAYER_FIELDS,), np.dtype(np.int64))
-    inputs, units, stride = (int(layer[field]) for field in (layout.INPUTS, layout.UNITS, layout.STRIDE))
-    X = _check("X", X, (None, inputs))
-    parameters = _check("parameters", parameters, (layout.parameter_count(layer[np.newaxis]),), X.dtype)
-    activation = _check_code("activation", activation, ACTIVATIONS)
-    kernels, rows = kernel_table(X.dtype), len(X)
-    outputs = layout.aligned_zeros(rows * stride, X.dtype)
-    items = -(-int(layer[layout.PADDED]) // (TILE_VECTORS * lanes_of(X.itemsize))) * -(-rows // TILE_ROWS)
-    dense.forward(kernels, layer, parameters, X, inputs, np.arange(rows), rows, outputs, activation, alpha,
-                  0, items)
-    if activation == activations.SOFTMAX:
-        activations.softmax_rows(kernels, outputs, stride, rows, units)
-    return outputs.reshape(rows, stride)[:, :units]
+def _row_scratch(units: int, dtype: np.dtype[Any]) -> Array:
+    """Memory for what works on a register full of rows."""
+    lanes = lanes_of(dtype.itemsize)
+    return layout.aligned_zeros((3 * layout.round_up(units, lanes) + 2) * lanes, dtype)
 
 
-def dense_forward(X: Array, weights: Array, bias: Array, activation: int = activations.IDENTITY,
-                  alpha: float = 0.0) -> Array:
+# Multiply-adds of a product below which it runs on one thread: waking the others costs more.
+LEAST_PARALLEL_WORK = 400_000
+
+
+class _Memory(threading.local):
+    """What the products of one thread work in; it grows with the largest product."""
+
+    def __init__(self) -> None:
+        self.numbers = {np.dtype(dtype): layout.aligned_zeros(0, np.dtype(dtype)) for dtype in ("float32", "float64")}
+        self.integers = np.zeros(0, np.int64)
+
+    def reserve(self, dtype: np.dtype[Any], rows: int, inputs: int, units: int, threads: int) -> tuple[Array, Array]:
+        """Return the two arrays that `products.multiply` takes."""
+        lanes = lanes_of(dtype.itemsize)
+        padded_inputs, padded_units = layout.round_up(inputs, lanes), layout.round_up(units, lanes)
+        size = (2 * rows * (padded_inputs + padded_units) + (inputs + 1) * padded_units
+                + threads * (padded_units + 1) * TILE_VECTORS * lanes)
+        if len(self.numbers[dtype]) < size:
+            self.numbers[dtype] = layout.aligned_zeros(size, dtype)
+        count = products.ROW_NUMBERS + max(rows, inputs)
+        if len(self.integers) < count:
+            self.integers = np.zeros(2 * count, np.int64)
+            self.integers[products.ROW_NUMBERS :] = np.arange(2 * count - products.ROW_NUMBERS)
+        return self.numbers[dtype], self.integers
+
+
+_memory = _Memory()
+
+
+def _multiply(program: int, threads: int, activation: int, alpha: float, first: Array, second: Array, vector: Array,
+              outputs: Array, result: Array) -> None:
+    """Call `products.multiply` on up to `threads` threads."""
+    inputs, units = result.shape if program == products.GRADIENT else second.shape
+    rows = len(first)
+    if threads > 1 and rows * inputs * units < LEAST_PARALLEL_WORK:
+        threads = 1
+    numbers, integers = _memory.reserve(first.dtype, rows, inputs, units, threads)
+    kernels = kernel_table(first.dtype)
+    if threads == 1:
+        products.multiply(program, 1, kernels, integers, activation, alpha, numbers, first, second, vector, outputs,
+                          result)
+        return
+    with team_of(threads) as parts:
+        products.multiply(program, parts, kernels, integers, activation, alpha, numbers, first, second, vector,
+                          outputs, result)
+
+
+def dense_forward(X: Array, weights: Array, bias: Array, activation: int = activations.IDENTITY, alpha: float = 0.0,
+                  threads: int = 1) -> Array:
     """Matmul, bias and activation of a dense layer: f(X W + b).
 
     Parameters
@@ -112,6 +151,8 @@ def dense_forward(X: Array, weights: Array, bias: Array, activation: int = activ
         Code of f.
     alpha : float
         Slope of leaky relu, alpha of elu.
+    threads : int
+        Most threads to work on; small products take one.
 
     Returns
     -------
@@ -119,20 +160,27 @@ def dense_forward(X: Array, weights: Array, bias: Array, activation: int = activ
     """
     X = _check("X", X, (None, None))
     weights = _check("weights", weights, (None, None), X.dtype)
-    return dense_forward_packed(X, *pack(weights, bias), activation, alpha)
+    inputs, units = weights.shape
+    X = _check("X", X, (None, inputs))
+    bias = _check("bias", bias, (units,), X.dtype)
+    activation = _check_code("activation", activation, ACTIVATIONS)
+    result = np.empty((len(X), units), X.dtype)
+    _multiply(products.FORWARD, _check_threads(threads), activation, float(alpha), X, weights, bias, X, result)
+    return result
 
 
 def activate(z: Array, activation: int, alpha: float = 0.0) -> Array:
     """f(z), element by element; softmax by rows. z is (rows, units)."""
     z = _check("z", z, (None, None))
     activation = _check_code("activation", activation, ACTIVATIONS)
-    padded, kernels = _padded_rows(z), kernel_table(z.dtype)
-    rows, stride = padded.shape
+    kernels, (rows, units) = kernel_table(z.dtype), z.shape
     if activation == activations.SOFTMAX:
-        activations.softmax_rows(kernels, padded, stride, rows, z.shape[1])
-    else:
-        activations.activate(kernels, activation, alpha, padded, stride, rows, stride)
-    return padded[:, : z.shape[1]]
+        panels = _to_panels(z)
+        activations.softmax_rows(kernels, panels, rows, 0, rows, units, _row_scratch(units, z.dtype))
+        return _from_panels(panels, rows, units)
+    flat = _whole_registers(z)
+    activations.activate(kernels, activation, alpha, flat, len(flat))
+    return flat[: z.size].reshape(z.shape)
 
 
 def activation_backward(delta: Array, a: Array, activation: int, alpha: float = 0.0) -> Array:
@@ -140,13 +188,15 @@ def activation_backward(delta: Array, a: Array, activation: int, alpha: float = 
     delta = _check("delta", delta, (None, None))
     a = _check("a", a, delta.shape, delta.dtype)
     activation = _check_code("activation", activation, ACTIVATIONS)
-    deltas, outputs, kernels = _padded_rows(delta), _padded_rows(a), kernel_table(a.dtype)
-    rows, stride = deltas.shape
+    kernels, (rows, units) = kernel_table(a.dtype), a.shape
     if activation == activations.SOFTMAX:
-        activations.softmax_backward_rows(kernels, deltas, outputs, stride, rows, a.shape[1])
-    else:
-        activations.multiply_by_derivative(kernels, activation, alpha, deltas, outputs, stride, rows, stride)
-    return deltas[:, : a.shape[1]]
+        deltas = _to_panels(delta)
+        activations.softmax_backward_rows(kernels, deltas, _to_panels(a), rows, 0, rows, units,
+                                          _row_scratch(units, a.dtype))
+        return _from_panels(deltas, rows, units)
+    flat = _whole_registers(delta)
+    activations.multiply_by_derivative(kernels, activation, alpha, flat, _whole_registers(a), len(flat))
+    return flat[: a.size].reshape(a.shape)
 
 
 def loss_and_delta(outputs: Array, targets: Array, loss: int) -> tuple[float, Array]:
@@ -169,17 +219,16 @@ def loss_and_delta(outputs: Array, targets: Array, loss: int) -> tuple[float, Ar
         targets, kind = _check("targets", targets, (rows,), np.dtype(np.int64)), batches.LABELS
     else:
         targets = _check("targets", targets, outputs.shape, outputs.dtype)
-        kind = batches.FLOAT32 if outputs.dtype == np.float32 else batches.FLOAT64
-    padded = _padded_rows(outputs)
-    deltas, row_losses = np.zeros_like(padded), np.zeros(rows)
-    losses.loss_rows(kernel_table(outputs.dtype), loss, padded, padded.shape[1], units, targets.ctypes.data, kind,
-                     units, np.arange(rows), rows, 1.0 / rows, layout.aligned_zeros(padded.shape[1], outputs.dtype),
-                     deltas, row_losses)
-    return float(row_losses.mean()), deltas[:, :units]
+        kind = _kind(outputs.dtype)
+    panels = _to_panels(outputs)
+    deltas, row_losses = np.zeros_like(panels), np.zeros(rows)
+    losses.loss_rows(kernel_table(outputs.dtype), loss, panels, rows, 0, rows, units, targets.ctypes.data, kind, units,
+                     np.arange(rows), 1.0 / rows, _row_scratch(units, outputs.dtype), deltas, row_losses)
+    return float(row_losses.mean()), _from_panels(deltas, rows, units)
 
 
-def dense_backward(delta: Array, weights: Array, a: Array, activation: int = activations.IDENTITY,
-                   alpha: float = 0.0) -> Array:
+def dense_backward(delta: Array, weights: Array, a: Array | None = None, activation: int = activations.IDENTITY,
+                   alpha: float = 0.0, threads: int = 1) -> Array:
     """Fused backprop delta: (delta W^T) * f'(z) of the layer below, whose outputs f(z) are `a`; not for softmax.
 
     Parameters
@@ -187,6 +236,9 @@ def dense_backward(delta: Array, weights: Array, a: Array, activation: int = act
     delta : array (rows, units)
     weights : array (inputs, units)
     a : array (rows, inputs)
+        May be left out where f is the identity.
+    activation, alpha, threads
+        As in `dense_forward`.
 
     Returns
     -------
@@ -195,37 +247,32 @@ def dense_backward(delta: Array, weights: Array, a: Array, activation: int = act
     weights = _check("weights", weights, (None, None))
     inputs, units = weights.shape
     delta = _check("delta", delta, (None, units), weights.dtype)
-    a = _check("a", a, (len(delta), inputs), weights.dtype)
+    rows = len(delta)
     activation = _check_code("activation", activation, ACTIVATIONS[:-1])
-    layer, parameters = pack(weights, np.zeros(units, weights.dtype))
-    below = _layer_row(1, inputs, weights.dtype)
-    deltas, outputs = _padded_rows(delta), _padded_rows(a)
-    deltas_below, rows = np.zeros_like(outputs), len(delta)
-    width = TILE_VECTORS * lanes_of(weights.itemsize)
-    items = -(-int(below[layout.PADDED]) // width) * -(-rows // TILE_ROWS)
-    kernels = kernel_table(weights.dtype)
-    dense.backward(kernels, layer, below, parameters, deltas, np.arange(rows), rows, deltas_below, outputs,
-                   activation, alpha, _constants(weights.dtype), layout.aligned_zeros(units * width, weights.dtype),
-                   0, items)
-    return deltas_below[:, :inputs]
+    if a is None and activation != activations.IDENTITY:
+        raise TypeError("a must be an array where the activation is not the identity, got None")
+    outputs = delta if a is None else _check("a", a, (rows, inputs), delta.dtype)
+    result = np.empty((rows, inputs), delta.dtype)
+    _multiply(products.BACKWARD, _check_threads(threads), activation, float(alpha), delta, weights, weights[0],
+              outputs, result)
+    return result
 
 
-def weight_gradient(a: Array, delta: Array) -> tuple[Array, Array]:
-    """dW = a^T delta (inputs, units) and db = sum of the rows of delta (units,)."""
+def weight_gradient(a: Array, delta: Array, threads: int = 1) -> tuple[Array, Array]:
+    """dW = a^T delta (inputs, units) and db = sum of the rows of delta (units,).
+
+    Parameters
+    ----------
+    a, delta : arrays (rows, inputs) and (rows, units)
+    threads : int
+        As in `dense_forward`.
+    """
     a = _check("a", a, (None, None))
     delta = _check("delta", delta, (len(a), None), a.dtype)
-    rows, inputs = a.shape
-    layer = _layer_row(inputs, delta.shape[1], a.dtype)
-    count = layout.parameter_count(layer[np.newaxis])
-    gradients = layout.aligned_zeros(count, a.dtype)
-    width = TILE_VECTORS * lanes_of(a.itemsize)
-    items = -(-int(layer[layout.PADDED]) // width) * -(-inputs // TILE_ROWS)
-    kernels = kernel_table(a.dtype)
-    nothing = layout.aligned_zeros(1, a.dtype)  # in place of what only an update needs
-    dense.gradient(kernels, layer, a, inputs, np.arange(rows), rows, _padded_rows(delta), _constants(a.dtype),
-                   updates.WRITE_GRADIENT, np.zeros(updates.COEFFICIENTS), nothing, nothing, count, gradients, 0,
-                   nothing, 0, items)
-    return layout.unpack_layer(layer, gradients)
+    gradient, bias_gradient = np.empty((a.shape[1], delta.shape[1]), a.dtype), np.empty(delta.shape[1], a.dtype)
+    _multiply(products.GRADIENT, _check_threads(threads), activations.IDENTITY, 0.0, a, delta, bias_gradient, a,
+              gradient)
+    return gradient, bias_gradient
 
 
 def update(

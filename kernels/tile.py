@@ -1,17 +1,23 @@
 """The micro-kernel: one register tile of a matrix product.
 
-    C[i, j] = start[i, j] + sum over p of A(i, p) * B[p, j]        i < height <= TILE_ROWS, j < vectors * lanes
+    row tile        C[i, j] = B[K, j] + sum over p < K of A[i, p] * B[p, j]       the last row of B is the bias
+    column tile     C[i, j] = C[i, j] or 0 + sum over p of A[p, i] * B[p, j]      for weight gradients
 
-The accumulators stay in registers for the whole sum; each step of p costs one broadcast a row and one fused
-multiply-add an accumulator. For every height and width there is a separate, fully unrolled loop; all sums run
-over p = 0, 1, 2 ... one after the other, so that an element of C does not depend on the tile it lies in.
+    i < height <= TILE_ROWS, j < vectors * lanes
 
-`row_tile` reads A(i, p) = A[rows[i], p]: the rows of a mini-batch where they lie, in any order.
-`column_tile` reads A(i, p) = A[rows[p], i]: the transpose of A, for weight gradients.
+The accumulators stay in registers for the whole sum; each step of p costs one broadcast for a row of the tile and one
+fused multiply-add for an accumulator. For every height and width there is a separate, fully unrolled loop; all sums
+run over p = 0, 1, 2 ... one after the other, so that an element of C does not depend on the tile it lies in.
+
+All matrices lie in column panels (`panels`): a panel's rows follow one another, so that a tile reads memory in order,
+from few pages, with distances between its rows that are known when the loop is compiled. Reading the rows of A where
+a user's array has them, a page or more apart, costs up to 40 % of the speed of a column tile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -19,125 +25,262 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import simd
-from .linking import INT, INT_POINTER, NUMBERS, kernel
-from .simd import INT64, TILE_ROWS, TILE_VECTORS, Lanes, Vector
+from .linking import INT, NUMBERS, kernel
+from .simd import CACHE_LINE, INT64, TILE_ROWS, TILE_VECTORS, Lanes, Vector
+
+# Panels of B that a row tile of a small height goes through at once: with fewer accumulators, each multiply-add would
+# wait for the one before it.
+PANELS_AT_ONCE = {1: 4, 2: 3, 3: 2}
+
+# Such a tile waits for memory more than for multiply-adds; B is asked for so many steps in advance.
+PREFETCH_STEPS = 8
 
 
-def _tile_function(module: ir.Module, by_column: bool, height: int, vectors: int, vector: Vector,
-                   parameters: list[ir.Type]) -> ir.Function:
-    """Emit the unrolled loop for one height and width as a function of its own."""
-    kind = simd.llvm_vector(vector)
-    way = "column" if by_column else "row"
-    name = f"fastmlp_{way}_tile_{height}x{vectors}_{kind.element}".replace(" ", "")
-    if name in module.globals:
-        return module.globals[name]
+class _Tile:
+    """The accumulators of a tile while its code is emitted."""
+
+    def __init__(self, builder: ir.IRBuilder, vector: Vector, height: int, vectors: int) -> None:
+        self.builder = builder
+        self.vector = vector
+        self.height = height
+        self.vectors = vectors
+        self.kind = simd.llvm_vector(vector)
+        # Memory in name only: LLVM turns it into registers.
+        self.sums = [[builder.alloca(self.kind) for _ in range(vectors)] for _ in range(height)]
+
+    def load(self, base: ir.Value, offset: ir.Value) -> ir.Value:
+        loaded = self.builder.load(simd.vector_pointer(self.builder, base, self.kind, offset))
+        loaded.align = self.vector.dtype.bitwidth // 8
+        return loaded
+
+    def set(self, value: Callable[[int, int], ir.Value]) -> None:
+        """Set the accumulator of each row and vector."""
+        for i, row in enumerate(self.sums):
+            for j, place in enumerate(row):
+                self.builder.store(value(i, j), place)
+
+    def add_products(self, factor_at: Callable[[int], ir.Value], b: list[ir.Value]) -> None:
+        """Add to row i the number at ``factor_at(i)`` times the vectors `b`."""
+        builder = self.builder
+        for i, row in enumerate(self.sums):
+            number = builder.load(factor_at(i))
+            factor = Lanes(builder, simd.splat(builder, number, self.kind), self.vector)
+            for j, place in enumerate(row):
+                total = Lanes(builder, builder.load(place), self.vector)
+                builder.store(factor.fma(Lanes(builder, b[j], self.vector), total).value, place)
+
+    def store(self, base: ir.Value, offset: Callable[[int, int], ir.Value]) -> None:
+        for i, row in enumerate(self.sums):
+            for j, place in enumerate(row):
+                stored = self.builder.store(self.builder.load(place), simd.vector_pointer(
+                    self.builder, base, self.kind, offset(i, j)))
+                stored.align = self.vector.dtype.bitwidth // 8
+
+
+@contextmanager
+def _loop(builder: ir.IRBuilder, count: ir.Value, *starts: ir.Value) -> Iterator[tuple[list[ir.Value], list[ir.Value]]]:
+    """Emit a loop of `count` rounds with variables that begin as `starts`; the body fills in their next values.
+
+    Yields the list of variables, the round's number first, and the list to put the next values in.
+    """
+    before = builder.block
+    body, after = builder.append_basic_block("loop"), builder.append_basic_block("after")
+    builder.cbranch(builder.icmp_signed(">", count, INT64(0)), body, after)
+    builder.position_at_end(body)
+    variables = [builder.phi(start.type) for start in (INT64(0), *starts)]
+    following: list[ir.Value] = []
+    yield variables, following
+    following.insert(0, builder.add(variables[0], INT64(1)))
+    for variable, start, value in zip(variables, (INT64(0), *starts), following, strict=True):
+        variable.add_incoming(start, before)
+        variable.add_incoming(value, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following[0], count), body, after)
+    builder.position_at_end(after)
+
+
+def _function(module: ir.Module, name: str, parameters: list[ir.Type]) -> tuple[ir.Function, ir.IRBuilder]:
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), parameters), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     function.attributes.add("nounwind")
-    steps, a, a_stride, rows, b, b_stride, start, start_stride, c, c_stride = function.args
-    for argument in (c, start, a, b, rows):
-        argument.name = argument.name or ""
-    entry = function.append_basic_block("entry")
-    loop = function.append_basic_block("loop")
-    done = function.append_basic_block("done")
-    builder = ir.IRBuilder(entry)
+    return function, ir.IRBuilder(function.append_basic_block("entry"))
+
+
+def _row_tile_function(module: ir.Module, height: int, vectors: int, panels: int, vector: Vector,
+                       parameters: list[ir.Type]) -> ir.Function:
+    """Emit the loops of a row tile of one height and width, on `panels` panels of B side by side."""
+    name = f"fastmlp_row_tile_{height}x{vectors}x{panels}_{vector.dtype}"
+    if name in module.globals:
+        return module.globals[name]
+    function, builder = _function(module, name, parameters)
+    repeat, inputs, a, rows, first_row, b, b_panel, c, c_panel = function.args
+    lanes, width = vector.lanes, vectors * vector.lanes
+    a_width = TILE_VECTORS * lanes
     element_bytes = vector.dtype.bitwidth // 8
+    tile = _Tile(builder, vector, height, vectors * panels)
+    places = [(panel, INT64(v * lanes)) for panel in range(panels) for v in range(vectors)]
 
-    def load_vector(base: ir.Value, index: ir.Value) -> ir.Value:
-        loaded = builder.load(simd.vector_pointer(builder, base, kind, index))
-        loaded.align = element_bytes
-        return loaded
+    def b_vectors(row: ir.Value) -> list[ir.Value]:
+        start = builder.mul(row, INT64(width))
+        return [tile.load(b, builder.add(builder.add(start, builder.mul(b_panel, INT64(panel))), offset))
+                for panel, offset in places]
 
-    def row_offset(index: ir.Value) -> ir.Value:
-        return builder.mul(builder.load(builder.gep(rows, [index])), a_stride)
+    def panel_of_a(a_row: ir.Value, row: ir.Value, count: ir.Value, stride: int) -> None:
+        """Go through `count` columns of a panel of A whose rows are `stride` apart; `row` is the first one's of B."""
+        with _loop(builder, count) as ((p,), _):
+            vectors_of_b = b_vectors(builder.add(row, p))
+            if panels > 1:
+                ahead = builder.mul(builder.add(builder.add(row, p), INT64(PREFETCH_STEPS)), INT64(width))
+                for panel in range(panels):
+                    for line in range(0, width, CACHE_LINE // element_bytes):
+                        offset = builder.add(builder.mul(b_panel, INT64(panel)), INT64(line))
+                        simd.emit_prefetch(builder, builder.gep(b, [builder.add(ahead, offset)]))
+            tile.add_products(lambda i: builder.gep(a_row, [builder.add(p, INT64(i * stride))]), vectors_of_b)
 
-    if not by_column:
-        row_pointers = [builder.gep(a, [row_offset(INT64(i))]) for i in range(height)]
-    first = [[load_vector(start, builder.add(builder.mul(start_stride, INT64(i)), INT64(j * vector.lanes)))
-              for j in range(vectors)] for i in range(height)]
-    builder.cbranch(builder.icmp_signed(">", steps, INT64(0)), loop, done)
-
-    builder.position_at_end(loop)
-    p = builder.phi(INT64)
-    p.add_incoming(INT64(0), entry)
-    sums = [[builder.phi(kind) for _ in range(vectors)] for _ in range(height)]
-    b_offset = builder.mul(p, b_stride)
-    b_vectors = [load_vector(b, builder.add(b_offset, INT64(j * vector.lanes))) for j in range(vectors)]
-    if by_column:
-        column = builder.gep(a, [row_offset(p)])
-    following = []
-    for i in range(height):
-        where = builder.gep(column, [INT64(i)]) if by_column else builder.gep(row_pointers[i], [p])
-        factor = Lanes(builder, simd.splat(builder, builder.load(where), kind), vector)
-        following.append([factor.fma(Lanes(builder, b_vectors[j], vector), Lanes(builder, sums[i][j], vector)).value
-                          for j in range(vectors)])
-    p_next = builder.add(p, INT64(1))
-    p.add_incoming(p_next, loop)
-    builder.cbranch(builder.icmp_signed("<", p_next, steps), loop, done)
-
-    builder.position_at_end(done)
-    for i in range(height):
-        for j in range(vectors):
-            sums[i][j].add_incoming(first[i][j], entry)
-            sums[i][j].add_incoming(following[i][j], loop)
-            total = builder.phi(kind)
-            total.add_incoming(first[i][j], entry)
-            total.add_incoming(following[i][j], loop)
-            following[i][j] = total
-    for i in range(height):
-        for j in range(vectors):
-            offset = builder.add(builder.mul(c_stride, INT64(i)), INT64(j * vector.lanes))
-            stored = builder.store(following[i][j], simd.vector_pointer(builder, c, kind, offset))
-            stored.align = element_bytes
+    full_panels = builder.udiv(inputs, INT64(a_width))
+    full_inputs = builder.mul(full_panels, INT64(a_width))
+    rest = builder.sub(inputs, full_inputs)
+    with _loop(builder, repeat, first_row) as ((_, row), next_row):
+        bias = b_vectors(inputs)
+        tile.set(lambda i, j: bias[j])
+        with _loop(builder, full_panels) as ((q,), _):
+            first_input = builder.mul(q, INT64(a_width))
+            place = builder.add(builder.mul(first_input, rows), builder.mul(row, INT64(a_width)))
+            # The processor does not foresee the jump to the next panel.
+            next_panel = builder.add(place, builder.mul(rows, INT64(a_width)))
+            for line in range(0, height * a_width, CACHE_LINE // element_bytes):
+                simd.emit_prefetch(builder, builder.gep(a, [builder.add(next_panel, INT64(line))]))
+            panel_of_a(builder.gep(a, [place]), first_input, INT64(a_width), a_width)
+        # The last panel of A is as wide as its columns need, in whole registers.
+        last_panel = builder.mul(full_inputs, rows)
+        for count in range(1, TILE_VECTORS + 1):
+            stride = count * lanes
+            fits = builder.and_(builder.icmp_signed(">", rest, INT64(stride - lanes)),
+                                builder.icmp_signed("<=", rest, INT64(stride)))
+            steps = builder.select(fits, rest, INT64(0))
+            place = builder.add(last_panel, builder.mul(row, INT64(stride)))
+            panel_of_a(builder.gep(a, [place]), full_inputs, steps, stride)
+        c_row = builder.mul(row, INT64(width))
+        tile.store(c, lambda i, j: builder.add(builder.add(c_row, builder.mul(c_panel, INT64(places[j][0]))),
+                                               builder.add(places[j][1], INT64(i * width))))
+        next_row.append(builder.add(row, INT64(height)))
     builder.ret_void()
     return function
 
 
-def _tile_dispatch(by_column: bool) -> Any:
-    """Make the Numba intrinsic that jumps to the loop for a height and a width."""
-
-    @intrinsic
-    def dispatch(typing_context, height, vectors, steps, a, a_stride, rows,
-                 b, b_stride, start, start_stride, c, c_stride):
-        vector = Vector(a.dtype)
-        index_pointer = types.CPointer(types.int64)
-        sig = types.void(types.int64, types.int64, types.int64, a, types.int64, index_pointer,
-                         a, types.int64, a, types.int64, a, types.int64)
-
-        def generate(context, builder, sig, values):
-            height_value, vectors_value, *arguments = values
-            end = builder.append_basic_block("tile.end")
-            case = builder.add(builder.mul(height_value, INT64(TILE_VECTORS)), vectors_value)
-            switch = builder.switch(case, end)
-            for rows_of_tile in range(1, TILE_ROWS + 1):
-                for width in range(1, TILE_VECTORS + 1):
-                    function = _tile_function(builder.module, by_column, rows_of_tile, width, vector,
-                                              [value.type for value in arguments])
-                    block = builder.append_basic_block("tile.call")
-                    switch.add_case(INT64(rows_of_tile * TILE_VECTORS + width), block)
-                    builder.position_at_end(block)
-                    builder.call(function, arguments)
-                    builder.branch(end)
-            builder.position_at_end(end)
-            return context.get_dummy_value()
-
-        return sig, generate
-
-    return dispatch
+def _column_tile_function(module: ir.Module, height: int, vectors: int, vector: Vector,
+                          parameters: list[ir.Type]) -> ir.Function:
+    """Emit the loop of a column tile of one height and width."""
+    name = f"fastmlp_column_tile_{height}x{vectors}_{vector.dtype}"
+    if name in module.globals:
+        return module.globals[name]
+    function, builder = _function(module, name, parameters)
+    repeat, steps, a, a_width, b, c, accumulate = function.args
+    lanes, width = vector.lanes, vectors * vector.lanes
+    tile = _Tile(builder, vector, height, vectors)
+    offsets = [[INT64(i * width + j * lanes) for j in range(vectors)] for i in range(height)]
+    zero = ir.Constant(tile.kind, None)
+    with _loop(builder, repeat, a, c) as ((_, a_tile, c_tile), following):
+        tile.set(lambda i, j: zero)
+        with builder.if_then(builder.icmp_signed("!=", accumulate, INT64(0))):
+            tile.set(lambda i, j: tile.load(c_tile, offsets[i][j]))
+        with _loop(builder, steps, a_tile, b) as ((_, a_row, b_row), next_rows):
+            vectors_of_b = [tile.load(b_row, INT64(j * lanes)) for j in range(vectors)]
+            tile.add_products(lambda i: builder.gep(a_row, [INT64(i)]), vectors_of_b)
+            next_rows += [builder.gep(a_row, [a_width]), builder.gep(b_row, [INT64(width)])]
+        tile.store(c_tile, lambda i, j: offsets[i][j])
+        following += [builder.gep(a_tile, [INT64(height)]), builder.gep(c_tile, [INT64(height * width)])]
+    builder.ret_void()
+    return function
 
 
-_row_tile = _tile_dispatch(by_column=False)
-_column_tile = _tile_dispatch(by_column=True)
+def _call_one_of(builder: ir.IRBuilder, case: ir.Value, functions: dict[int, ir.Function],
+                 arguments: list[ir.Value]) -> None:
+    """Emit a jump to the function whose number is `case`."""
+    end = builder.append_basic_block("tile.end")
+    switch = builder.switch(case, end)
+    for number, function in functions.items():
+        block = builder.append_basic_block("tile.call")
+        switch.add_case(INT64(number), block)
+        builder.position_at_end(block)
+        builder.call(function, arguments)
+        builder.branch(end)
+    builder.position_at_end(end)
 
 
-@kernel(INT, INT, INT, NUMBERS, INT, INT_POINTER, NUMBERS, INT, NUMBERS, INT, NUMBERS, INT)
-def row_tile(height, vectors, steps, a, a_stride, rows, b, b_stride, start, start_stride, c, c_stride):
-    """C[i] = start[i] + sum over p < steps of A[rows[i], p] * B[p], for i < height; all of them pointers."""
-    _row_tile(height, vectors, steps, a, a_stride, rows, b, b_stride, start, start_stride, c, c_stride)
+@intrinsic
+def _row_tile(typing_context, height, vectors, panels, repeat, inputs, a, rows, first_row, b, b_panel, c, c_panel):
+    integer = types.int64
+    sig = types.void(*[integer] * 5, a, integer, integer, a, integer, a, integer)
+
+    def generate(context, builder, sig, values):
+        height, vectors, panels, *arguments = values
+        parameters = [value.type for value in arguments]
+        vector = Vector(sig.args[5].dtype)
+
+        def number(height: Any, vectors: Any, panels: Any) -> Any:
+            return (height * TILE_VECTORS + vectors) * 8 + panels
+
+        functions = {
+            number(h, v, 1): _row_tile_function(builder.module, h, v, 1, vector, parameters)
+            for h in range(1, TILE_ROWS + 1) for v in range(1, TILE_VECTORS + 1)
+        }
+        for h, p in PANELS_AT_ONCE.items():
+            functions[number(h, TILE_VECTORS, p)] = _row_tile_function(
+                builder.module, h, TILE_VECTORS, p, vector, parameters)
+        case = builder.add(builder.mul(height, INT64(TILE_VECTORS)), vectors)
+        case = builder.add(builder.mul(case, INT64(8)), panels)
+        _call_one_of(builder, case, functions, arguments)
+        return context.get_dummy_value()
+
+    return sig, generate
 
 
-@kernel(INT, INT, INT, NUMBERS, INT, INT_POINTER, NUMBERS, INT, NUMBERS, INT, NUMBERS, INT)
-def column_tile(height, vectors, steps, a, a_stride, rows, b, b_stride, start, start_stride, c, c_stride):
-    """C[i] = start[i] + sum over p < steps of A[rows[p], i] * B[p], for i < height; all of them pointers."""
-    _column_tile(height, vectors, steps, a, a_stride, rows, b, b_stride, start, start_stride, c, c_stride)
+@intrinsic
+def _column_tile(typing_context, height, vectors, repeat, steps, a, a_width, b, c, accumulate):
+    integer = types.int64
+    sig = types.void(*[integer] * 4, a, integer, a, a, integer)
+
+    def generate(context, builder, sig, values):
+        height, vectors, *arguments = values
+        parameters = [value.type for value in arguments]
+        vector = Vector(sig.args[4].dtype)
+        functions = {
+            h * TILE_VECTORS + v: _column_tile_function(builder.module, h, v, vector, parameters)
+            for h in range(1, TILE_ROWS + 1) for v in range(1, TILE_VECTORS + 1)
+        }
+        case = builder.add(builder.mul(height, INT64(TILE_VECTORS)), vectors)
+        _call_one_of(builder, case, functions, arguments)
+        return context.get_dummy_value()
+
+    return sig, generate
+
+
+@kernel(INT, INT, INT, INT, INT, NUMBERS, INT, INT, NUMBERS, INT, NUMBERS, INT)
+def row_tile(height, vectors, panels, repeat, inputs, a, rows, first_row, b, b_panel, c, c_panel):
+    """`repeat` row tiles one below the other, from row `first_row`.
+
+    Parameters
+    ----------
+    height, vectors : size of the tile
+    panels : 1, or ``PANELS_AT_ONCE[height]`` panels of B and C side by side, if `vectors` is TILE_VECTORS
+    inputs : K
+    a, rows : A in panels of `rows` rows
+    b, b_panel : panel of B, (inputs + 1) rows; elements from one panel to the next
+    c, c_panel : panel of C; elements from one panel to the next
+    """
+    _row_tile(height, vectors, panels, repeat, inputs, a, rows, first_row, b, b_panel, c, c_panel)
+
+
+@kernel(INT, INT, INT, INT, NUMBERS, INT, NUMBERS, NUMBERS, INT)
+def column_tile(height, vectors, repeat, steps, a, a_width, b, c, accumulate):
+    """`repeat` column tiles one below the other in C, so side by side in A, summed over `steps` rows of A and B.
+
+    Parameters
+    ----------
+    height, vectors : size of the tile
+    a, a_width : first column in a panel of A, and the panel's width
+    b, c : panels of B and C
+    accumulate : whether C holds a sum to go on from
+    """
+    _column_tile(height, vectors, repeat, steps, a, a_width, b, c, accumulate)

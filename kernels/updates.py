@@ -17,8 +17,9 @@ import math
 
 from numba import njit
 
+from .estimates import adam_direction
 from .linking import DOUBLE_POINTER, INT, NUMBERS, kernel
-from .simd import adam_direction, fma, full, lanes, load, store
+from .simd import fma, full, lanes, load, store
 
 WRITE_GRADIENT, SGD, MOMENTUM, NESTEROV, ADAM = range(5)
 STATE_SLOTS = {WRITE_GRADIENT: 0, SGD: 0, MOMENTUM: 1, NESTEROV: 1, ADAM: 2}

@@ -11,67 +11,78 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import DTYPES, Array
+from panels import Fences, from_panels, lanes, padded_columns, padding_of, panel_width
 
 from fastmlp.kernels import activations
-from fastmlp.kernels.layout import round_up
 from fastmlp.kernels.linking import kernel_table
-from fastmlp.kernels.simd import lanes_of
 from fastmlp.layers import Dense
 
 CODES = {"identity": activations.IDENTITY, "sigmoid": activations.SIGMOID, "tanh": activations.TANH,
          "relu": activations.RELU, "leaky_relu": activations.LEAKY_RELU, "elu": activations.ELU}
 ALPHAS = {"leaky_relu": (0.01, 0.3, 1.0), "elu": (1.0, 0.1, 3.0)}
 CASES = [(name, alpha) for name in CODES for alpha in ALPHAS.get(name, (0.0,))]
-SIZES = [(1, 1), (1, 17), (3, 2), (5, 15), (2, 16), (7, 33), (4, 100)]
-UNTOUCHED = -777.0
-
-
-def lanes(dtype: Any) -> int:
-    return lanes_of(np.dtype(dtype).itemsize)
-
-
-def in_rows(array: Array, fill: float = 0.0) -> tuple[Array, int]:
-    """Copy to rows of whole registers with one register more after each row; also return the whole registers' width."""
-    rows, columns = array.shape
-    padded = round_up(columns, lanes(array.dtype))
-    block = np.full((rows, padded + lanes(array.dtype)), UNTOUCHED, array.dtype)
-    block[:, :padded] = fill
-    block[:, :columns] = array
-    return block, padded
+SIZES = [(1, 1), (1, 17), (3, 2), (5, 15), (2, 16), (7, 33), (4, 100), (8, 3), (9, 32), (17, 31), (33, 65)]
 
 
 def activate(z: Array, code: int, alpha: float = 0.0) -> Array:
-    block, padded = in_rows(z)
-    activations.activate(kernel_table(z.dtype), code, alpha, block, block.shape[1], len(z), padded)
-    assert (block[:, padded:] == UNTOUCHED).all(), "wrote beyond the columns"
-    return np.asarray(block[:, : z.shape[1]])
+    fences = Fences()
+    block = fences.panels(z, shift=1)
+    activations.activate(kernel_table(z.dtype), code, alpha, block, len(block))
+    fences.check()
+    return from_panels(block, *z.shape)
 
 
 def times_derivative(delta: Array, a: Array, code: int, alpha: float = 0.0) -> Array:
-    deltas, padded = in_rows(delta)
-    outputs, _ = in_rows(a)
+    fences = Fences()
+    deltas, outputs = fences.panels(delta, shift=1), fences.panels(a, shift=3)
     before = outputs.copy()
-    activations.multiply_by_derivative(kernel_table(a.dtype), code, alpha, deltas, outputs, deltas.shape[1], len(a),
-                                       padded)
+    activations.multiply_by_derivative(kernel_table(a.dtype), code, alpha, deltas, outputs, len(deltas))
+    fences.check()
     np.testing.assert_array_equal(outputs, before)
-    assert (deltas[:, padded:] == UNTOUCHED).all(), "wrote beyond the columns"
-    return np.asarray(deltas[:, : a.shape[1]])
+    assert (padding_of(deltas, *a.shape) == 0).all(), "the padding is not zero"
+    return from_panels(deltas, *a.shape)
 
 
-def softmax(z: Array, fill: float = 0.0) -> Array:
-    block, padded = in_rows(z, fill)
-    activations.softmax_rows(kernel_table(z.dtype), block, block.shape[1], len(z), z.shape[1])
-    assert (block[:, padded:] == UNTOUCHED).all(), "wrote beyond the columns"
-    assert (block[:, z.shape[1] : padded] == 0).all() or np.isnan(block).any(), "the padding is not zero"
-    return np.asarray(block[:, : z.shape[1]])
+def scratch_for(fences: Fences, units: int, dtype: Any, registers: int = 1) -> Array:
+    """Memory for `registers` registers full of rows: for each unit, a row in each lane."""
+    return fences.full(registers * padded_columns(units, dtype) * lanes(dtype), dtype)
 
 
-def softmax_backward(delta: Array, p: Array) -> Array:
-    deltas, padded = in_rows(delta)
-    outputs, _ = in_rows(p)
-    activations.softmax_backward_rows(kernel_table(p.dtype), deltas, outputs, deltas.shape[1], len(p), p.shape[1])
-    assert (deltas[:, padded:] == UNTOUCHED).all(), "wrote beyond the columns"
-    return np.asarray(deltas[:, : p.shape[1]])
+def softmax(z: Array, begin: int = 0, end: int | None = None) -> Array:
+    """All rows after the rows `begin` to `end` went through softmax; what lay in the padding must not count."""
+    end = len(z) if end is None else end
+    fences = Fences()
+    block = fences.panels(z, padding=np.nan, shift=1)
+    activations.softmax_rows(kernel_table(z.dtype), block, len(z), begin, end, z.shape[1],
+                             scratch_for(fences, z.shape[1], z.dtype))
+    fences.check()
+    padding = padding_of(block, *z.shape)
+    assert (padding[begin:end] == 0).all(), "the padding is not zero"
+    assert np.isnan(padding[:begin]).all() and np.isnan(padding[end:]).all(), "wrote to the padding of other rows"
+    return from_panels(block, *z.shape)
+
+
+def softmax_backward(delta: Array, p: Array, begin: int = 0, end: int | None = None) -> Array:
+    """All rows of deltas after the rows `begin` to `end` were turned."""
+    end = len(p) if end is None else end
+    fences = Fences()
+    deltas, outputs = (fences.panels(matrix, padding=np.nan, shift=1) for matrix in (delta, p))
+    before = outputs.copy()
+    activations.softmax_backward_rows(kernel_table(p.dtype), deltas, outputs, len(p), begin, end, p.shape[1],
+                                      scratch_for(fences, p.shape[1], p.dtype, 2))
+    fences.check()
+    np.testing.assert_array_equal(outputs, before)
+    padding = padding_of(deltas, *p.shape)
+    assert (padding[begin:end] == 0).all(), "the padding is not zero"
+    assert np.isnan(padding[:begin]).all() and np.isnan(padding[end:]).all(), "wrote to the padding of other rows"
+    return from_panels(deltas, *p.shape)
+
+
+def edge_sizes(dtype: Any) -> list[tuple[int, int]]:
+    """Rows beside a register's lanes, units beside a register and beside one panel and three."""
+    step, width = lanes(dtype), panel_width(dtype)
+    return [(rows, units) for rows in (1, step - 1, step, step + 1, 2 * step + 1)
+            for edge in (step, width, 3 * width) for units in (edge - 1, edge, edge + 1)]
 
 
 # ---- f(z)
@@ -177,12 +188,12 @@ def test_a_delta_of_nan_stays_nan(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_softmax(dtype: str) -> None:
     rng = np.random.default_rng(3)
-    for rows, columns in SIZES:
+    for rows, columns in [*SIZES, *edge_sizes(dtype)]:
         for spread in (0.01, 1.0, 10.0):
             z = (spread * rng.normal(size=(rows, columns))).astype(dtype)
             # The exponent's own rounding, |z - max z| eps / 2, is a relative error of the exponential.
             rtol = (8 + columns + 5 * spread) * np.finfo(dtype).eps
-            np.testing.assert_allclose(softmax(z, fill=99.0), naive.softmax(z), rtol=rtol, atol=np.finfo(dtype).tiny)
+            np.testing.assert_allclose(softmax(z), naive.softmax(z), rtol=rtol, atol=np.finfo(dtype).tiny)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -230,7 +241,7 @@ def test_softmax_does_not_change_when_a_constant_is_added(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_softmax_backward(dtype: str) -> None:
     rng = np.random.default_rng(5)
-    for rows, columns in SIZES:
+    for rows, columns in [*SIZES, *edge_sizes(dtype)]:
         p = naive.softmax(3 * rng.normal(size=(rows, columns))).astype(dtype)
         delta = rng.normal(size=(rows, columns)).astype(dtype)
         wanted = naive.softmax_backward(p, delta)
@@ -247,15 +258,72 @@ def test_softmax_backward_of_nan_stays_in_its_row(dtype: str) -> None:
     assert np.isfinite(found[[0, 2]]).all()
 
 
+# ---- some of the rows
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(deadline=None, max_examples=60)
+@given(rows=st.integers(1, 40), units=st.integers(1, 70), data=st.data())
+def test_rows_from_begin_to_end_and_no_others_come_out_as_they_do_among_all(dtype: str, rows: int, units: int,
+                                                                            data: st.DataObject) -> None:
+    begin = data.draw(st.integers(0, rows))
+    end = data.draw(st.integers(begin, rows))
+    rng = np.random.default_rng(rows * units)
+    z = rng.normal(size=(rows, units)).astype(dtype)
+    p, delta = naive.softmax(z).astype(dtype), rng.normal(size=(rows, units)).astype(dtype)
+    for call, given_rows in ((softmax, (z,)), (softmax_backward, (delta, p))):
+        wanted = given_rows[0].copy()
+        wanted[begin:end] = call(*given_rows)[begin:end]
+        np.testing.assert_array_equal(call(*given_rows, begin=begin, end=end), wanted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ("activate", "multiply_by_derivative"))
+def test_a_block_begins_and_ends_where_it_is_told(name: str, dtype: str) -> None:
+    """With memory of the same panel on both sides: here the rows 3 to 8 of a panel of eleven."""
+    width, inside = panel_width(dtype), slice(3 * panel_width(dtype), 8 * panel_width(dtype))
+    fences = Fences()
+    panel, outputs = fences.full(11 * width, dtype, -2.0), fences.full(11 * width, dtype, 0.5)
+    if name == "activate":
+        activations.activate(kernel_table(panel.dtype), activations.LEAKY_RELU, 0.25, panel[inside], 5 * width)
+    else:
+        activations.multiply_by_derivative(kernel_table(panel.dtype), activations.SIGMOID, 0.0, panel[inside],
+                                           outputs[inside], 5 * width)
+    fences.check()
+    wanted = np.full(11 * width, -2.0, dtype)
+    wanted[inside] = -0.5
+    np.testing.assert_array_equal(panel, wanted)
+
+
 # ---- threads
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_shared_out_over_threads_come_out_the_same(dtype: str) -> None:
     z = np.random.default_rng(6).normal(size=(200, 100)).astype(dtype)
-    calls = (softmax, lambda rows: activate(rows, activations.TANH), lambda rows: activate(rows, activations.ELU, 1.0))
-    for call in calls:
+    for call in (lambda rows: activate(rows, activations.TANH), lambda rows: activate(rows, activations.ELU, 1.0)):
         whole = call(z)
         parts = naive.in_threads(lambda call=call: call(z[:61]), lambda call=call: call(z[61:62]),
                                  lambda call=call: call(z[62:]))
         np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", (3, 61, 200))
+def test_threads_share_the_rows_of_one_matrix(rows: int, dtype: str) -> None:
+    rng = np.random.default_rng(7)
+    units, kernels = 45, kernel_table(np.dtype(dtype))
+    z, delta = rng.normal(size=(2, rows, units)).astype(dtype)
+    p = softmax(z)
+    fences = Fences()
+    block, outputs, deltas = (fences.panels(matrix) for matrix in (z, p, delta))
+    ranges = naive.cuts(rows, 5, rng)
+    scratches = [scratch_for(fences, units, dtype, 2) for _ in ranges]
+    naive.in_threads(*(lambda a=a, b=b, scratch=scratch: activations.softmax_rows(
+        kernels, block, rows, a, b, units, scratch) for (a, b), scratch in zip(ranges, scratches, strict=True)))
+    naive.in_threads(*(lambda a=a, b=b, scratch=scratch: activations.softmax_backward_rows(
+        kernels, deltas, outputs, rows, a, b, units, scratch)
+        for (a, b), scratch in zip(ranges, scratches, strict=True)))
+    fences.check()
+    np.testing.assert_array_equal(from_panels(block, rows, units), p)
+    np.testing.assert_array_equal(from_panels(deltas, rows, units), softmax_backward(delta, p))

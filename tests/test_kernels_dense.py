@@ -1,20 +1,25 @@
-"""The three products of a dense layer against the oracle: shapes, order of rows, strides, threads, NaN."""
+"""The three products of a dense layer against the oracle: shapes, parts of a batch, items, threads, NaN."""
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import naive
 import numpy as np
+import panels
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import DTYPES, Array, error_bound
+from numba import njit, types
 
 from fastmlp.kernels import activations, dense, layout, updates
+from fastmlp.kernels.dense import GRADIENT_ROWS, MOST_ROWS_AT_ONCE
 from fastmlp.kernels.linking import kernel_table
-from fastmlp.kernels.simd import TILE_ROWS, TILE_VECTORS, lanes_of
+from fastmlp.kernels.simd import TILE_ROWS, pointer
 
 CODES = {"identity": activations.IDENTITY, "sigmoid": activations.SIGMOID, "tanh": activations.TANH,
          "relu": activations.RELU, "leaky_relu": activations.LEAKY_RELU, "elu": activations.ELU}
@@ -24,31 +29,30 @@ OPTIMIZERS = {"sgd": updates.SGD, "momentum": updates.MOMENTUM, "nesterov": upda
 
 # rows, inputs, units
 SHAPES = [(1, 1, 1), (2, 1, 3), (1, 7, 16), (15, 2, 1), (16, 16, 16), (17, 15, 33), (33, 100, 10), (14, 31, 32),
-          (28, 32, 65), (100, 17, 2), (3, 257, 128), (57, 64, 100)]
+          (28, 32, 65), (100, 17, 2), (3, 257, 128), (57, 64, 100), (1, 65, 300), (2, 40, 260), (257, 35, 40)]
 
 
-def width_of(dtype: Any) -> int:
-    """Columns of a panel."""
-    return TILE_VECTORS * lanes_of(np.dtype(dtype).itemsize)
+def items_of_rows(columns: int, rows: int, dtype: Any) -> int:
+    """Items of a forward or backward call: panels times tiles of rows."""
+    return len(panels.panel_widths(columns, dtype)) * math.ceil(rows / TILE_ROWS)
 
 
-def items_for(columns: int, rows: int, dtype: Any) -> int:
-    """Items of a call: panels times tiles of rows."""
-    return math.ceil(columns / width_of(dtype)) * math.ceil(rows / TILE_ROWS)
-
-
-def constants(dtype: Any) -> Array:
-    """A register tile's row of zeros, then a one."""
-    return np.array([0.0] * width_of(dtype) + [1.0], dtype)
+def items_of_panels(units: int, inputs: int, dtype: Any) -> int:
+    """Items of a gradient: panels of units times panels of inputs."""
+    return len(panels.panel_widths(units, dtype)) * len(panels.panel_widths(inputs, dtype))
 
 
 class Layer:
-    """A layer with random parameters, a batch of inputs in scattered rows and a batch of deltas."""
+    """A layer with random parameters, a batch of inputs and one of deltas; guard values around every array.
+
+    The padding of the inputs holds NaN, that of the deltas zeros.
+    """
 
     def __init__(self, dtype: str, rows: int, inputs: int, units: int, seed: int = 0, whole: bool = False) -> None:
         rng = np.random.default_rng(seed)
-        self.rng, self.dtype = rng, np.dtype(dtype)
+        self.rng, self.dtype, self.kernels = rng, np.dtype(dtype), kernel_table(np.dtype(dtype))
         self.rows, self.inputs, self.units = rows, inputs, units
+        self.begin, self.end = 0, rows  # what `forward` and `backward` work on
 
         def numbers(*shape: int) -> Array:
             """Whole numbers make every sum exact, so that results can be compared bit by bit with any order's."""
@@ -56,79 +60,135 @@ class Layer:
 
         self.W, self.b = numbers(inputs, units), numbers(units)
         self.layer = layout.layer_table([inputs, units], [0], self.dtype)[0]
-        self.layer[layout.WEIGHTS] = 2 * width_of(dtype)  # not at the beginning of the parameters
-        self.count = layout.parameter_count(self.layer[np.newaxis]) + 3 * width_of(dtype)
+        self.layer[layout.WEIGHTS] = 2 * panels.panel_width(dtype)  # not at the beginning of the parameters
+        self.count = layout.parameter_count(self.layer[np.newaxis]) + 3 * panels.panel_width(dtype)
         self.parameters = layout.aligned_zeros(self.count, self.dtype)
         layout.pack_layer(self.layer, self.parameters, self.W, self.b)
-        # The rows of the batch lie among others, in any order, further apart than they are long.
-        self.index = rng.permutation(rows + 5)[:rows].astype(np.int64)
-        self.x = np.full((rows + 5, inputs + 3), np.nan, dtype)
-        self.X = numbers(rows, inputs)
-        self.x[self.index, :inputs] = self.X
-        self.padded, self.stride = int(self.layer[layout.PADDED]), int(self.layer[layout.STRIDE])
-        self.delta = numbers(rows, units)
-        self.deltas = np.zeros((rows, self.stride), dtype)
-        self.deltas[:, :units] = self.delta
+        self.padded = int(self.layer[layout.PADDED])
+        self.X, self.delta = numbers(rows, inputs), numbers(rows, units)
+
+    def at_once(self, call: Callable[[int, int], None], ranges: list[tuple[int, int]]) -> None:
+        """Call with each range of items, a thread each if there are several."""
+        if len(ranges) == 1:
+            call(*ranges[0])
+        else:
+            naive.in_threads(*(functools.partial(call, first, last) for first, last in ranges))
 
     def items(self) -> int:
-        return items_for(self.padded, self.rows, self.dtype)
+        return items_of_rows(self.units, self.end - self.begin, self.dtype)
 
     def forward(self, code: int = activations.IDENTITY, alpha: float = 0.0,
                 ranges: list[tuple[int, int]] | None = None) -> Array:
         """The outputs with their padding; `ranges` of items are worked on at the same time, a thread each."""
-        outputs = np.full((self.rows, self.stride), np.nan, self.dtype)
+        fences = panels.Fences()
+        a = fences.panels(self.X, padding=np.nan)
+        outputs = fences.full(self.rows * self.padded, self.dtype)
+        parameters = fences.copy(self.parameters)
 
         def call(first: int, last: int) -> None:
-            dense.forward(kernel_table(self.dtype), self.layer, self.parameters, self.x, self.x.shape[1], self.index,
-                          self.rows, outputs, code, alpha, first, last)
+            dense.forward(self.kernels, self.layer, parameters, a, outputs, self.rows, self.begin, self.end, code,
+                          alpha, first, last)
 
-        at_once(call, ranges or [(0, self.items())])
-        return outputs
+        self.at_once(call, ranges or [(0, self.items())])
+        fences.check()
+        np.testing.assert_array_equal(parameters, self.parameters)
+        return panels.from_panels(outputs, self.rows, self.padded)
+
+    def backward_items(self) -> int:
+        return items_of_rows(self.inputs, self.end - self.begin, self.dtype)
 
     def backward(self, z_below: Array, name: str = "identity", ranges: list[tuple[int, int]] | None = None) -> Array:
         """The deltas of a layer below whose pre-activations are z_below, with their padding."""
         alpha = ALPHA.get(name, 0.0)
+        fences = panels.Fences()
         below = layout.layer_table([1, self.inputs], [0], self.dtype)[0]
-        stride = int(below[layout.STRIDE])
-        outputs_below = np.zeros((self.rows, stride), self.dtype)
-        outputs_below[:, : self.inputs] = naive.activation(name, z_below, alpha)
-        deltas_below = np.full((self.rows, stride), np.nan, self.dtype)
+        padded = int(below[layout.PADDED])
+        deltas = fences.panels(self.delta)
+        outputs_below = fences.panels(naive.activation(name, z_below, alpha), self.dtype)
+        deltas_below = fences.full(self.rows * padded, self.dtype)
+        parameters = fences.copy(self.parameters)
 
         def call(first: int, last: int) -> None:
-            scratch = np.full(self.units * width_of(self.dtype), np.nan, self.dtype)
-            dense.backward(kernel_table(self.dtype), self.layer, below, self.parameters, self.deltas,
-                           np.arange(self.rows), self.rows, deltas_below, outputs_below, CODES[name], alpha,
-                           constants(self.dtype), scratch, first, last)
+            scratch = fences.full((self.units + 1) * panels.panel_width(self.dtype), self.dtype)
+            dense.backward(self.kernels, self.layer, below, parameters, deltas, deltas_below, outputs_below, self.rows,
+                           self.begin, self.end, CODES[name], alpha, scratch, first, last)
 
-        at_once(call, ranges or [(0, items_for(int(below[layout.PADDED]), self.rows, self.dtype))])
-        return deltas_below
+        self.at_once(call, ranges or [(0, self.backward_items())])
+        fences.check()
+        np.testing.assert_array_equal(parameters, self.parameters)
+        np.testing.assert_array_equal(deltas, panels.to_panels(self.delta))
+        return panels.from_panels(deltas_below, self.rows, padded)
+
+    def gradient_items(self) -> int:
+        return items_of_panels(self.units, self.inputs, self.dtype)
 
     def gradient(self, optimizer: int = updates.WRITE_GRADIENT, coefficients: Array | None = None,
                  state: Array | None = None, gradients: Array | None = None, accumulate: int = 0,
                  ranges: list[tuple[int, int]] | None = None) -> Array:
-        """The vector of gradients, or for an optimizer that of parameters."""
-        if gradients is None:
-            gradients = np.full(self.count, np.nan, self.dtype)
+        """The vector of gradients; an optimizer changes `self.parameters` and `state` instead."""
+        fences = panels.Fences()
         if coefficients is None:
             coefficients = np.zeros(updates.COEFFICIENTS)
-        if state is None:
-            state = np.zeros(1, self.dtype)
+        before = np.full(self.count, np.nan, self.dtype) if gradients is None else gradients
+        after = fences.copy(before)
+        a, deltas = fences.panels(self.X, padding=np.nan), fences.panels(self.delta)
+        parameters = fences.copy(self.parameters)
+        state = np.zeros(0, self.dtype) if state is None else state
+        slots = fences.copy(state)
 
         def call(first: int, last: int) -> None:
-            scratch = np.full(TILE_ROWS * width_of(self.dtype), np.nan, self.dtype)
-            dense.gradient(kernel_table(self.dtype), self.layer, self.x, self.x.shape[1], self.index, self.rows,
-                           self.deltas, constants(self.dtype), optimizer, coefficients, self.parameters, state,
-                           self.count, gradients, accumulate, scratch, first, last)
+            scratch = fences.full(panels.panel_width(self.dtype) ** 2, self.dtype)
+            dense.gradient(self.kernels, self.layer, a, deltas, self.rows, optimizer, coefficients, parameters, slots,
+                           self.count, after, accumulate, scratch, first, last)
 
-        at_once(call, ranges or [(0, items_for(self.padded, self.inputs, self.dtype))])
-        return gradients if optimizer == updates.WRITE_GRADIENT else self.parameters
+        self.at_once(call, ranges or [(0, self.gradient_items())])
+        fences.check()
+        if optimizer == updates.WRITE_GRADIENT:
+            np.testing.assert_array_equal(parameters, self.parameters)
+            np.testing.assert_array_equal(slots, state)
+        elif not accumulate:
+            np.testing.assert_array_equal(after, before)
+        self.parameters[:], state[:] = parameters, slots
+        return after
 
 
-def at_once(call: Any, ranges: list[tuple[int, int]]) -> None:
-    if len(ranges) == 1:
-        call(*ranges[0])
-    else:
-        naive.in_threads(*(lambda first=first, last=last: call(first, last) for first, last in ranges))
+def coefficients_of(optimizer: int, step: int, rate: float = 0.01, l2: float = 0.1) -> Array:
+    chosen = np.zeros(updates.SETTINGS)
+    chosen[[updates.L2, updates.DECAY_1, updates.DECAY_2, updates.EPSILON]] = l2, 0.9, 0.999, 1e-8
+    coefficients = np.zeros(updates.COEFFICIENTS)
+    updates.step_coefficients.py_func(optimizer, chosen, rate, step, coefficients)
+    return coefficients
+
+
+def state_of(case: Layer, optimizer: int) -> Array:
+    return np.zeros(updates.STATE_SLOTS[optimizer] * case.count, case.dtype)
+
+
+def parts_of(rows: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows: the first, the last, one, a tile, what is left out of either end."""
+    for begin, end in ((0, 1), (rows - 1, rows), (0, min(TILE_ROWS, rows)), (1, rows), (0, rows - 1),
+                       (rows // 3, rows // 3 + 2), (rows // 2, rows)):
+        if 0 <= begin < end <= rows:
+            yield begin, end
+
+
+# ---- items
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_numbers_of_items(dtype: str) -> None:
+    number = {"float32": types.float32, "float64": types.float64}[dtype]
+
+    @njit(types.UniTuple(types.int64, 3)(types.int64[::1], types.int64[::1], types.int64, types.Array(number, 1, "C")))
+    def count(layer: Array, below: Array, rows: int, like: Array) -> tuple[int, int, int]:
+        return (dense.forward_items(layer, rows, pointer(like)), dense.backward_items(below, rows, pointer(like)),
+                dense.gradient_items(layer, pointer(like)))
+
+    for rows, inputs, units in SHAPES:
+        layer, below = (layout.layer_table([a, b], [0], np.dtype(dtype))[0] for a, b in ((inputs, units), (1, inputs)))
+        assert count(layer, below, rows, np.zeros(1, dtype)) == (
+            items_of_rows(units, rows, dtype), items_of_rows(inputs, rows, dtype),
+            items_of_panels(units, inputs, dtype))
 
 
 # ---- forward
@@ -168,44 +228,72 @@ def test_forward_of_whole_numbers_is_exact(dtype: str, shape: tuple[int, int, in
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_forward_writes_padding_and_nothing_after_it(dtype: str) -> None:
-    """Columns between units and PADDED hold f(0), those up to STRIDE are left alone."""
-    wide = 1024 // np.dtype(dtype).itemsize
-    case = Layer(dtype, 5, 3, wide - 3)
-    outputs = case.forward(activations.SIGMOID)
-    assert case.stride > case.padded
-    assert (outputs[:, case.units : case.padded] == 0.5).all()
-    assert np.isnan(outputs[:, case.padded :]).all()
+def test_forward_writes_the_padding_too(dtype: str) -> None:
+    """Columns between units and PADDED hold f(0)."""
+    for units in (1, panels.lanes(dtype) - 1, 3 * panels.panel_width(dtype) - 1):
+        case = Layer(dtype, 5, 3, units)
+        assert (case.forward(activations.SIGMOID)[:, units:] == 0.5).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_forward_does_only_the_items_asked_for(dtype: str) -> None:
-    case = Layer(dtype, 3 * TILE_ROWS, 4, 2 * width_of(dtype))
-    whole = case.forward()
+    case = Layer(dtype, 3 * TILE_ROWS, 4, 2 * panels.panel_width(dtype))
+    whole = case.forward(activations.TANH)
     for item in range(case.items()):
-        part = case.forward(ranges=[(item, item + 1)])
+        part = case.forward(activations.TANH, ranges=[(item, item + 1)])
         done = ~np.isnan(part)
-        assert done.sum() == TILE_ROWS * width_of(dtype)
+        assert done.sum() == TILE_ROWS * panels.panel_width(dtype)
         np.testing.assert_array_equal(part[done], whole[done])
     assert np.isnan(case.forward(ranges=[(2, 2)])).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_rows_do_not_depend_on_the_batch_they_are_in(dtype: str) -> None:
-    case = Layer(dtype, 40, 30, 50)
+@pytest.mark.parametrize("rows", range(1, MOST_ROWS_AT_ONCE + 2))
+def test_few_rows_take_several_panels_at_once_and_no_more_than_asked_for(dtype: str, rows: int) -> None:
+    """Item by item a panel; the last panel is narrower than the others."""
+    width = panels.panel_width(dtype)
+    case = Layer(dtype, rows, 20, 6 * width + panels.lanes(dtype) - 1)
+    one_by_one = [case.forward(activations.TANH, ranges=[(item, item + 1)]) for item in range(case.items())]
+    whole = np.concatenate([found[:, item * width : (item + 1) * width] for item, found in enumerate(one_by_one)],
+                           axis=1)
+    wanted = np.tanh(naive.dense(case.X, case.W, case.b))
+    np.testing.assert_allclose(whole[:, : case.units], wanted, rtol=1e-4, atol=1e-5)
+    for first in range(case.items()):
+        for last in range(first, case.items() + 1):
+            part = case.forward(activations.TANH, ranges=[(first, last)])
+            np.testing.assert_array_equal(part[:, first * width : last * width], whole[:, first * width : last * width])
+            assert np.isnan(part[:, : first * width]).all()
+            assert np.isnan(part[:, last * width :]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 3, 5), (40, 30, 50), (59, 33, 100)])
+def test_forward_of_some_rows_of_a_batch(dtype: str, shape: tuple[int, int, int]) -> None:
+    """Bit by bit what all rows at once have there; nothing is written to the other rows."""
+    case = Layer(dtype, *shape)
     together = case.forward(activations.TANH)
-    index = case.index
-    for rows in (1, 13, TILE_ROWS + 1):
-        case.rows, case.index = rows, index[20 : 20 + rows]
-        np.testing.assert_array_equal(case.forward(activations.TANH)[:, : case.padded],
-                                      together[20 : 20 + rows, : case.padded])
+    for begin, end in parts_of(shape[0]):
+        case.begin, case.end = begin, end
+        found = case.forward(activations.TANH)
+        np.testing.assert_array_equal(found[begin:end], together[begin:end])
+        assert np.isnan(found[:begin]).all()
+        assert np.isnan(found[end:]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_do_not_depend_on_the_batch_they_are_in(dtype: str) -> None:
+    case = Layer(dtype, 40, 70, 50)
+    together, X = case.forward(activations.TANH), case.X
+    for rows in (1, 2, 13, TILE_ROWS + 1):
+        case.rows, case.X, case.end = rows, X[20 : 20 + rows], rows
+        np.testing.assert_array_equal(case.forward(activations.TANH), together[20 : 20 + rows])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("value", (np.nan, np.inf, -np.inf))
 def test_forward_of_nan_and_infinity(dtype: str, value: float) -> None:
     case = Layer(dtype, 20, 6, 40)
-    case.x[case.index[7], 3] = value
+    case.X[7, 3] = value
     for name in CODES:
         outputs = case.forward(CODES[name], ALPHA.get(name, 0.0))[:, : case.units]
         z = value * case.W[3].astype(np.float64)
@@ -239,32 +327,54 @@ def test_backward_of_whole_numbers_is_exact_and_leaves_zeros_in_the_padding(dtyp
     case = Layer(dtype, rows, inputs, units, seed, whole=True)
     deltas = case.backward(np.zeros((rows, inputs)))
     np.testing.assert_array_equal(deltas[:, :inputs], naive.wide(case.delta) @ naive.wide(case.W).T)
-    padded = layout.round_up(inputs, lanes_of(case.dtype.itemsize))
-    assert (deltas[:, inputs:padded] == 0).all()
+    assert (deltas[:, inputs:] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CODES)
+def test_backward_leaves_zeros_in_the_padding_whatever_the_activation(dtype: str, name: str) -> None:
+    """Outputs of the padding are f(0), whose derivative need not be zero."""
+    for inputs in (1, panels.lanes(dtype) + 1, 2 * panels.panel_width(dtype) - 1):
+        case = Layer(dtype, 20, inputs, 35)
+        deltas = case.backward(case.rng.normal(size=(20, inputs)), name)
+        assert np.isfinite(deltas).all()
+        assert (deltas[:, inputs:] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 3, 5), (40, 30, 50), (59, 100, 33)])
+def test_backward_of_some_rows_of_a_batch(dtype: str, shape: tuple[int, int, int]) -> None:
+    case = Layer(dtype, *shape)
+    z_below = case.rng.normal(size=(case.rows, case.inputs))
+    together = case.backward(z_below, "elu")
+    for begin, end in parts_of(shape[0]):
+        case.begin, case.end = begin, end
+        found = case.backward(z_below, "elu")
+        np.testing.assert_array_equal(found[begin:end], together[begin:end])
+        assert np.isnan(found[:begin]).all()
+        assert np.isnan(found[end:]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_backward_does_only_the_items_asked_for(dtype: str) -> None:
+    case = Layer(dtype, 2 * TILE_ROWS, 2 * panels.panel_width(dtype), 9)
+    z_below = case.rng.normal(size=(case.rows, case.inputs))
+    whole = case.backward(z_below, "tanh")
+    for item in range(case.backward_items()):
+        part = case.backward(z_below, "tanh", [(item, item + 1)])
+        done = ~np.isnan(part)
+        assert done.sum() == TILE_ROWS * panels.panel_width(dtype)
+        np.testing.assert_array_equal(part[done], whole[done])
+    assert np.isnan(case.backward(z_below, ranges=[(1, 1)])).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_backward_of_nan(dtype: str) -> None:
     case = Layer(dtype, 20, 35, 6)
-    case.deltas[4, 2] = np.nan
+    case.delta[4, 2] = np.nan
     deltas = case.backward(case.rng.normal(size=(20, 35)), "tanh")[:, :35]
     assert np.isnan(deltas[4]).all()
     assert np.isfinite(np.delete(deltas, 4, axis=0)).all()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("rows", "columns", "from_row", "rows_taken"),
-                         [(5, 3, 0, 5), (40, 70, 8, 20), (33, 16, 32, 1)])
-def test_transposed_weights(dtype: str, rows: int, columns: int, from_row: int, rows_taken: int) -> None:
-    case = Layer(dtype, 1, rows, columns)
-    width = width_of(dtype)
-    target = np.full((columns + 1, width), np.nan, dtype)
-    dense.transpose_weights(kernel_table(case.dtype), case.layer, case.parameters, from_row, min(rows_taken, width),
-                            target, width)
-    taken = min(rows_taken, width)
-    np.testing.assert_array_equal(target[:columns, :taken], case.W[from_row : from_row + taken].T)
-    assert (target[:columns, taken:] == 0).all()
-    assert np.isnan(target[columns]).all()
 
 
 # ---- gradient
@@ -302,6 +412,39 @@ def test_weight_gradient_of_whole_numbers_is_exact(dtype: str, rows: int, inputs
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", (GRADIENT_ROWS - 1, GRADIENT_ROWS, GRADIENT_ROWS + 1, 2 * GRADIENT_ROWS + 3))
+def test_weight_gradient_of_more_rows_than_are_summed_at_a_time(dtype: str, rows: int) -> None:
+    case = Layer(dtype, rows, 50, 40, whole=True)
+    once = case.gradient()
+    for found, wanted in zip(layout.unpack_layer(case.layer, once), naive.weight_gradient(case.X, case.delta),
+                             strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(case.gradient(gradients=once.copy(), accumulate=1), 2 * once)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradient_does_only_the_items_asked_for(dtype: str) -> None:
+    """An item is the weights between a panel of inputs and one of units; with the first inputs comes the bias."""
+    width = panels.panel_width(dtype)
+    case = Layer(dtype, 9, 2 * width + 1, 2 * width)
+    whole = case.gradient()
+    for item in range(case.gradient_items()):
+        panel, part = divmod(item, 3)
+        gradients = case.gradient(ranges=[(item, item + 1)])
+        W, b = (array.copy() for array in layout.unpack_layer(case.layer, gradients))
+        wanted_W, wanted_b = layout.unpack_layer(case.layer, whole)
+        rows, columns = slice(part * width, (part + 1) * width), slice(panel * width, (panel + 1) * width)
+        np.testing.assert_array_equal(W[rows, columns], wanted_W[rows, columns])
+        W[rows, columns] = np.nan
+        if part == 0:
+            np.testing.assert_array_equal(b[columns], wanted_b[columns])
+            b[columns] = np.nan
+        assert np.isnan(W).all()
+        assert np.isnan(b).all()
+    assert np.isnan(case.gradient(ranges=[(1, 1)])).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_accumulated_gradients_are_added_to_what_is_there(dtype: str, shape: tuple[int, int, int]) -> None:
     case = Layer(dtype, *shape, whole=True)
@@ -313,11 +456,11 @@ def test_accumulated_gradients_are_added_to_what_is_there(dtype: str, shape: tup
 def test_accumulation_in_parts_makes_the_whole_gradient() -> None:
     case = Layer("float64", 50, 20, 30, whole=True)
     whole = case.gradient()
-    index, deltas = case.index, case.deltas
+    X, delta = case.X, case.delta
     gradients = np.full(case.count, np.nan)
     for first, last in ((0, 20), (20, 21), (21, 50)):
-        case.rows, case.index, case.deltas = last - first, index[first:last], deltas[first:last]
-        case.gradient(gradients=gradients, accumulate=int(first > 0))
+        case.rows, case.X, case.delta = last - first, X[first:last], delta[first:last]
+        gradients = case.gradient(gradients=gradients, accumulate=int(first > 0))
     np.testing.assert_array_equal(gradients, whole)
 
 
@@ -328,16 +471,12 @@ def test_updates_fused_with_the_gradient(dtype: str, name: str, shape: tuple[int
     """Three updates from the same batch; L2 regularisation on the weights, not on the bias."""
     case = Layer(dtype, *shape)
     rate, l2 = 0.01, 0.1
-    settings_ = np.zeros(updates.SETTINGS)
-    settings_[[updates.L2, updates.DECAY_1, updates.DECAY_2, updates.EPSILON]] = l2, 0.9, 0.999, 1e-8
-    state = np.zeros(updates.STATE_SLOTS[OPTIMIZERS[name]] * case.count + 1, dtype)
+    state = state_of(case, OPTIMIZERS[name])
     wanted = [naive.wide(case.W), naive.wide(case.b)]
     states = [naive.new_state(name, w) for w in wanted]
     gradients = naive.weight_gradient(case.X, case.delta)
     for step in (1, 2, 3):
-        coefficients = np.zeros(updates.COEFFICIENTS)
-        updates.step_coefficients.py_func(OPTIMIZERS[name], settings_, rate, step, coefficients)
-        case.gradient(OPTIMIZERS[name], coefficients, state)
+        case.gradient(OPTIMIZERS[name], coefficients_of(OPTIMIZERS[name], step, rate, l2), state)
         for i in (0, 1):
             wanted[i], states[i] = naive.update(name, wanted[i], gradients[i], states[i], rate, step,
                                                 l2=l2 if i == 0 else 0.0)
@@ -353,13 +492,27 @@ def test_updates_fused_with_the_gradient(dtype: str, name: str, shape: tuple[int
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_update_from_several_parts_of_a_batch_is_that_from_the_whole(dtype: str, name: str) -> None:
+    """Two parts write and add their gradients, the last one adds its own and makes the update: bit by bit."""
+    optimizer = OPTIMIZERS[name]
+    whole, parts = (Layer(dtype, 50, 70, 90, whole=True) for _ in range(2))
+    state, state_of_parts = state_of(whole, optimizer), state_of(whole, optimizer)
+    whole.gradient(optimizer, coefficients_of(optimizer, 1), state)
+    X, delta = parts.X, parts.delta
+    gradients = np.full(parts.count, np.nan, dtype)
+    for first, last in ((0, 20), (20, 21), (21, 50)):
+        parts.rows, parts.X, parts.delta = last - first, X[first:last], delta[first:last]
+        gradients = parts.gradient(optimizer if last == 50 else updates.WRITE_GRADIENT, coefficients_of(optimizer, 1),
+                                   state_of_parts, gradients, int(first > 0))
+    np.testing.assert_array_equal(parts.parameters, whole.parameters)
+    np.testing.assert_array_equal(state_of_parts, state)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_padding_of_the_parameters_stays_zero_in_an_update(dtype: str) -> None:
     case = Layer(dtype, 17, 15, 33)
-    settings_ = np.zeros(updates.SETTINGS)
-    settings_[[updates.L2, updates.DECAY_1, updates.DECAY_2, updates.EPSILON]] = 0.1, 0.9, 0.999, 1e-8
-    coefficients = np.zeros(updates.COEFFICIENTS)
-    updates.step_coefficients.py_func(updates.ADAM, settings_, 0.01, 1, coefficients)
-    case.gradient(updates.ADAM, coefficients, np.zeros(2 * case.count, dtype))
+    case.gradient(updates.ADAM, coefficients_of(updates.ADAM, 1), state_of(case, updates.ADAM))
     used = np.zeros(case.count, dtype)
     layout.pack_layer(case.layer, used, np.ones((15, 33)), np.ones(33))
     assert (case.parameters[used == 0] == 0).all()
@@ -369,7 +522,7 @@ def test_padding_of_the_parameters_stays_zero_in_an_update(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradient_of_nan(dtype: str) -> None:
     case = Layer(dtype, 12, 5, 40)
-    case.deltas[3, 17] = np.nan
+    case.delta[3, 17] = np.nan
     dW, db = layout.unpack_layer(case.layer, case.gradient())
     assert np.isnan(dW[:, 17]).all()
     assert np.isnan(db[17])
@@ -384,28 +537,26 @@ def test_gradient_of_nan(dtype: str) -> None:
 @pytest.mark.parametrize("parts", (2, 3))
 def test_results_do_not_depend_on_how_the_items_are_shared_out(dtype: str, parts: int) -> None:
     """Ranges of items on threads of their own, at the same time, against all items on one: bit by bit."""
-    for seed in range(5):
-        case = Layer(dtype, 61, 53, 150, seed)
-        rng = np.random.default_rng(seed)
+    for rows in (1, 2, 17, 61):
+        case = Layer(dtype, rows, 53, 250, seed=rows)
+        rng = np.random.default_rng(rows)
         np.testing.assert_array_equal(case.forward(activations.TANH, ranges=naive.cuts(case.items(), parts, rng)),
                                       case.forward(activations.TANH))
-        z = rng.normal(size=(61, 53))
-        items = items_for(layout.round_up(53, lanes_of(case.dtype.itemsize)), 61, dtype)
-        np.testing.assert_array_equal(case.backward(z, "elu", naive.cuts(items, parts, rng)), case.backward(z, "elu"))
-        items = items_for(case.padded, case.inputs, dtype)
-        np.testing.assert_array_equal(case.gradient(ranges=naive.cuts(items, parts, rng)), case.gradient())
+        z = rng.normal(size=(rows, 53))
+        np.testing.assert_array_equal(case.backward(z, "elu", naive.cuts(case.backward_items(), parts, rng)),
+                                      case.backward(z, "elu"))
+        np.testing.assert_array_equal(case.gradient(ranges=naive.cuts(case.gradient_items(), parts, rng)),
+                                      case.gradient())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_updates_do_not_depend_on_how_the_items_are_shared_out(dtype: str) -> None:
-    coefficients = np.zeros(updates.COEFFICIENTS)
-    settings_ = np.array([0.1, 0.9, 0.999, 1e-8])
-    updates.step_coefficients.py_func(updates.ADAM, settings_, 0.01, 1, coefficients)
     results = []
     for parts in (1, 2, 3):
         case = Layer(dtype, 61, 53, 150)
-        items = items_for(case.padded, case.inputs, dtype)
-        ranges = naive.cuts(items, parts, np.random.default_rng(parts))
-        results.append(case.gradient(updates.ADAM, coefficients, np.zeros(2 * case.count, dtype), ranges=ranges))
+        ranges = naive.cuts(case.gradient_items(), parts, np.random.default_rng(parts))
+        state = state_of(case, updates.ADAM)
+        case.gradient(updates.ADAM, coefficients_of(updates.ADAM, 1), state, ranges=ranges)
+        results.append(np.concatenate([case.parameters, state]))
     np.testing.assert_array_equal(results[1], results[0])
     np.testing.assert_array_equal(results[2], results[0])

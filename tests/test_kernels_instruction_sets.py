@@ -106,6 +106,15 @@ def check_model(dtype: str) -> None:
     for found, exact in zip(gradients, wanted, strict=True):
         np.testing.assert_allclose(found, exact, **tolerance)
 
+    probabilities = naive.softmax(rng.normal(size=(100, 5)))
+    cases = (("cross_entropy", probabilities, probabilities), ("mean_squared_error", targets, targets))
+    for name, given, numbers in cases:
+        loss, gradients = model.loss_and_gradients(X, given, name)
+        wanted_loss, wanted = naive.loss_and_gradients(X, numbers, described(model), name)
+        assert abs(loss - wanted_loss) < tolerance["atol"]
+        for found, exact in zip(gradients, wanted, strict=True):
+            np.testing.assert_allclose(found, exact, **tolerance)
+
     batches = [np.arange(first, min(first + 16, 100)) for first in range(0, 100, 16)]
     for optimizer, rate in (("sgd", 0.1), ("momentum", 0.05), ("nesterov", 0.05), ("adam", 0.003)):
         model = build()

@@ -1,4 +1,4 @@
-"""The layout of a network in memory: the table of layers, panels, strides, and the places of a call's arguments."""
+"""The layout of a network in memory: the table of layers, panels, and the places of a call's arguments."""
 
 from __future__ import annotations
 
@@ -10,15 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import DTYPES, Array
+from panels import lanes, panel_width, to_panels
 
 from fastmlp.kernels import layout
-from fastmlp.kernels.simd import TILE_VECTORS, lanes_of
 
 SIZES = st.lists(st.integers(1, 150), min_size=2, max_size=6)
-
-
-def lanes(dtype: Any) -> int:
-    return lanes_of(np.dtype(dtype).itemsize)
 
 
 def table_of(sizes: list[int], dtype: str) -> Array:
@@ -27,7 +23,7 @@ def table_of(sizes: list[int], dtype: str) -> Array:
 
 def place(row: Array, i: int, j: int, dtype: str) -> int:
     """Where weight (i, j) lies, element by element; row `inputs` of the weights is the bias."""
-    width = TILE_VECTORS * lanes(dtype)
+    width = panel_width(dtype)
     inputs, padded = int(row[layout.INPUTS]), int(row[layout.PADDED])
     panel = j // width
     columns = min(width, padded - panel * width)
@@ -77,6 +73,18 @@ def test_packed_parameters_lie_where_the_panels_say_and_come_back(dtype: str, si
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@settings(deadline=None, max_examples=30)
+@given(inputs=st.integers(1, 40), units=st.integers(1, 150))
+def test_a_layer_lies_in_panels_as_a_matrix_whose_last_row_is_the_bias(dtype: str, inputs: int, units: int) -> None:
+    rng = np.random.default_rng(inputs * units)
+    W, b = rng.normal(size=(inputs, units)).astype(dtype), rng.normal(size=units).astype(dtype)
+    table = table_of([inputs, units], dtype)
+    parameters = layout.aligned_zeros(layout.parameter_count(table), np.dtype(dtype))
+    layout.pack(table, parameters, [W, b])
+    np.testing.assert_array_equal(parameters, to_panels(np.vstack([W, b])))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_every_element_has_a_place_of_its_own(dtype: str) -> None:
     table = table_of([5, 70, 33], dtype)
     places = [place(row, i, j, dtype) for row in table for i in range(int(row[layout.INPUTS]) + 1)
@@ -109,14 +117,6 @@ def test_round_up(number: int, multiple: int) -> None:
     rounded = layout.round_up(number, multiple)
     assert rounded % multiple == 0
     assert number <= rounded < number + multiple
-
-
-@given(registers=st.integers(1, 2000), itemsize=st.sampled_from([4, 8]))
-def test_rows_are_whole_registers_and_not_a_multiple_of_a_kibibyte_apart(registers: int, itemsize: int) -> None:
-    padded = registers * lanes_of(itemsize)
-    stride = layout.row_stride(padded, itemsize)
-    assert stride in (padded, padded + lanes_of(itemsize))
-    assert stride * itemsize % 1024 != 0
 
 
 def test_the_arguments_of_a_call_have_places_of_their_own() -> None:

@@ -69,13 +69,13 @@ def test_a_kernel_gives_the_same_from_python_and_from_compiled_code(dtype: str) 
 
     @njit(types.void(types.Array(types.int64, 1, "C"), types.float64, array, types.int64))
     def call(kernels: Array, alpha: float, block: Array, count: int) -> None:
-        activations.activate(pointer(kernels), activations.ELU, alpha, pointer(block), count, 1, count)
+        activations.activate(pointer(kernels), activations.ELU, alpha, pointer(block), count)
 
     count = 3 * lanes_of(np.dtype(dtype).itemsize)
     z = np.linspace(-2, 2, count).astype(dtype)
     compiled, called = z.copy(), z.copy()
     call(kernel_table(np.dtype(dtype)), 0.5, compiled, count)
-    activations.activate(kernel_table(np.dtype(dtype)), activations.ELU, 0.5, called, count, 1, count)
+    activations.activate(kernel_table(np.dtype(dtype)), activations.ELU, 0.5, called, count)
     np.testing.assert_array_equal(compiled, called)
     assert (called[z < 0] > z[z < 0]).all()
 
@@ -134,7 +134,7 @@ with event.install_recorder("numba:run_pass") as recorder:
     passes = len(recorder.buffer)
     epoch.run.compile((types.int64, types.int64, types.int64[::1]))
 block = np.full(64, 0.5, np.float32)
-activations.activate(table, activations.TANH, 0.0, block, 64, 1, 64)
+activations.activate(table, activations.TANH, 0.0, block, 64)
 print(json.dumps([float(block[0]), passes, len(recorder.buffer) - passes]))
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Any
 
 import naive
@@ -12,38 +11,46 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import DTYPES, Array
+from panels import GUARD, Fences, from_panels, lanes, padded_columns, panel_width
 
 from fastmlp.kernels import losses
 from fastmlp.kernels.batches import FLOAT32, FLOAT64, LABELS
-from fastmlp.kernels.layout import round_up
 from fastmlp.kernels.linking import kernel_table
-from fastmlp.kernels.simd import lanes_of
 
 CODES = {"cross_entropy": losses.CROSS_ENTROPY, "binary_cross_entropy": losses.BINARY_CROSS_ENTROPY,
          "half_squared_error": losses.HALF_SQUARED_ERROR, "mean_squared_error": losses.MEAN_SQUARED_ERROR}
-SIZES = [(1, 1), (1, 17), (3, 2), (5, 15), (2, 16), (7, 33), (40, 10), (4, 100)]
-UNTOUCHED = -777.0
+KINDS = {np.dtype(np.int64): LABELS, np.dtype(np.float32): FLOAT32, np.dtype(np.float64): FLOAT64}
+SIZES = [(1, 1), (1, 17), (3, 2), (5, 15), (2, 16), (7, 33), (40, 10), (4, 100), (8, 31), (9, 32), (17, 65)]
 
 
-def loss_rows(loss: int, outputs: Array, y: Array, samples: Any = None, scale: float = 1.0) -> tuple[Array, Array]:
-    """Losses and deltas of the rows of `outputs`; y may have rows further apart than they are long."""
+def scratch_for(fences: Fences, units: int, dtype: Any) -> Array:
+    """As much as the kernel takes: three times a register for each unit, and two more."""
+    return fences.full((3 * padded_columns(units, dtype) + 2) * lanes(dtype), dtype)
+
+
+def loss_rows(loss: int, outputs: Array, y: Array, samples: Any = None, scale: float = 1.0, begin: int = 0,
+              end: int | None = None) -> tuple[Array, Array]:
+    """Losses and deltas, with their padding, of the rows `begin` to `end` of `outputs`.
+
+    y may have rows further apart than they are long.
+    """
     rows, units = outputs.shape
-    lanes = lanes_of(outputs.itemsize)
-    padded = round_up(units, lanes)
-    block = np.full((rows, padded + lanes), UNTOUCHED, outputs.dtype)
-    block[:, :units], block[:, units:padded] = outputs, 5.0  # what lies in the padding must not count
+    end = rows if end is None else end
+    fences = Fences()
+    block = fences.panels(outputs, padding=np.nan, shift=1)  # what lies in the padding must not count
     before = block.copy()
-    deltas = np.full_like(block, UNTOUCHED)
-    row_losses = np.full(rows + 1, UNTOUCHED)
-    kind = {np.dtype(np.int64): LABELS, np.dtype(np.float32): FLOAT32, np.dtype(np.float64): FLOAT64}[y.dtype]
+    deltas, row_losses = fences.full(block.size, block.dtype, GUARD, shift=1), fences.full(rows, np.float64, GUARD)
     samples = np.arange(rows) if samples is None else np.asarray(samples, np.int64)
-    losses.loss_rows(kernel_table(outputs.dtype), loss, block, block.shape[1], units, y.ctypes.data, kind,
-                     y.strides[0] // y.itemsize, samples, rows, scale, np.full(padded, np.nan, outputs.dtype), deltas,
+    losses.loss_rows(kernel_table(outputs.dtype), loss, block, rows, begin, end, units, y.ctypes.data, KINDS[y.dtype],
+                     y.strides[0] // y.itemsize, samples, scale, scratch_for(fences, units, block.dtype), deltas,
                      row_losses)
+    fences.check()
     np.testing.assert_array_equal(block, before)
-    assert (deltas[:, padded:] == UNTOUCHED).all(), "wrote deltas beyond the columns"
-    assert row_losses[rows] == UNTOUCHED, "wrote losses beyond the rows"
-    return row_losses[:rows], np.asarray(deltas[:, :padded])
+    found = from_panels(deltas, rows, padded_columns(units, block.dtype))
+    for other_rows in (slice(0, begin), slice(end, rows)):
+        assert (found[other_rows] == GUARD).all(), "wrote deltas of other rows"
+        assert (row_losses[other_rows] == GUARD).all(), "wrote losses of other rows"
+    return row_losses[begin:end], found[begin:end]
 
 
 def random_targets(name: str, rows: int, units: int, rng: np.random.Generator) -> Array:
@@ -113,6 +120,26 @@ def test_losses_and_deltas_of_any_shape(dtype: str, rows: int, units: int, name:
     labels = rng.integers(0, units, rows)
     check("cross_entropy", outputs, labels, naive.one_hot(labels, units),
           loss_rows(losses.CROSS_ENTROPY, outputs, labels))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["labels", *CODES])
+def test_sizes_beside_a_register_and_a_panel(name: str, dtype: str) -> None:
+    """Rows beside a register's lanes, units beside a register and beside one panel and three; a label in each unit."""
+    rng = np.random.default_rng(12)
+    step, width = lanes(dtype), panel_width(dtype)
+    code = CODES.get(name, losses.CROSS_ENTROPY)
+    for rows in (1, step - 1, step, step + 1, 2 * step + 1):
+        for units in (step - 1, step, step + 1, width - 1, width, width + 1, 3 * width - 1, 3 * width, 3 * width + 1):
+            outputs = rng.normal(size=(rows, units)).astype(dtype)
+            if name == "labels":
+                for first in range(0, units, rows):
+                    labels = np.minimum(np.arange(first, first + rows), units - 1)
+                    check("cross_entropy", outputs, labels, naive.one_hot(labels, units),
+                          loss_rows(code, outputs, labels))
+            else:
+                y = random_targets(name, rows, units, rng).astype(dtype)
+                check(name, outputs, y, y.astype(np.float64), loss_rows(code, outputs, y))
 
 
 @pytest.mark.parametrize("name", CODES)
@@ -222,14 +249,16 @@ def test_binary_cross_entropy_keeps_small_losses_to_full_precision(dtype: str) -
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_label_that_is_none_of_the_units_gives_nan_and_touches_nothing_else(dtype: str) -> None:
-    z = np.random.default_rng(7).normal(size=(5, 10)).astype(dtype)
-    for wrong in (-1, 10, 12, 2**40, -(2**40)):
-        labels = np.array([0, wrong, 3, 9, 4])
-        found, deltas = loss_rows(losses.CROSS_ENTROPY, z, labels)
-        assert np.isnan(found).tolist() == [False, True, False, False, False]
-        right = [0, 2, 3, 4]
-        check("cross_entropy", z[right], labels[right], naive.one_hot(labels[right], 10),
-              (found[right], deltas[right]))
+    for units in (10, lanes(dtype), panel_width(dtype), panel_width(dtype) + 1):
+        z = np.random.default_rng(7).normal(size=(5, units)).astype(dtype)
+        for wrong in (-1, units, units + 2, 2**40, -(2**40)):
+            labels = np.array([0, wrong, 1, units - 1, 1])
+            found, deltas = loss_rows(losses.CROSS_ENTROPY, z, labels)
+            assert np.isnan(found).tolist() == [False, True, False, False, False]
+            np.testing.assert_array_equal(deltas[1, units:], 0.0)
+            right = [0, 2, 3, 4]
+            check("cross_entropy", z[right], labels[right], naive.one_hot(labels[right], units),
+                  (found[right], deltas[right]))
 
 
 # ---- NaN and infinity
@@ -277,19 +306,53 @@ def test_squared_errors_overflow_to_infinity_and_not_to_nan(dtype: str) -> None:
         assert loss_rows(code, outputs, np.zeros((1, 2)))[0][0] == math.inf
 
 
+# ---- some of the rows
+
+
+def outputs_and_targets(name: str, rows: int, units: int, dtype: str, seed: int) -> tuple[int, Array, Array]:
+    """Code of the loss, outputs, and targets for a few samples more; "labels" is cross entropy with labels."""
+    rng = np.random.default_rng(seed)
+    outputs = rng.normal(size=(rows, units)).astype(dtype)
+    if name == "labels":
+        return losses.CROSS_ENTROPY, outputs, rng.integers(0, units, rows + 5)
+    return CODES[name], outputs, random_targets(name, rows + 5, units, rng)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["labels", *CODES])
+@settings(deadline=None, max_examples=40)
+@given(rows=st.integers(1, 40), units=st.integers(1, 70), data=st.data())
+def test_rows_from_begin_to_end_and_no_others_come_out_as_they_do_among_all(name: str, dtype: str, rows: int,
+                                                                            units: int, data: st.DataObject) -> None:
+    begin = data.draw(st.integers(0, rows))
+    end = data.draw(st.integers(begin, rows))
+    code, outputs, y = outputs_and_targets(name, rows, units, dtype, rows * units)
+    samples = np.random.default_rng(rows).permutation(rows + 5)[:rows]
+    whole = loss_rows(code, outputs, y, samples, 0.5)
+    some = loss_rows(code, outputs, y, samples, 0.5, begin, end)
+    for number in (0, 1):
+        np.testing.assert_array_equal(some[number], whole[number][begin:end])
+
+
 # ---- threads
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["labels", *CODES])
-def test_rows_shared_out_over_threads_come_out_the_same(name: str, dtype: str) -> None:
-    rng = np.random.default_rng(10)
-    code = CODES.get(name, losses.CROSS_ENTROPY)
-    outputs = rng.normal(size=(101, 12)).astype(dtype)
-    y = rng.integers(0, 12, 101) if name == "labels" else random_targets(name, 101, 12, rng)
+@pytest.mark.parametrize(("rows", "units"), [(101, 12), (3, 40)])
+def test_rows_shared_out_over_threads_come_out_the_same(name: str, dtype: str, rows: int, units: int) -> None:
+    """Each thread with a range of the rows of the same matrices."""
+    code, outputs, y = outputs_and_targets(name, rows, units, dtype, 10)
     whole = loss_rows(code, outputs, y)
-    edges = (0, 37, 38, 101)
-    parts = naive.in_threads(*(lambda a=a, b=b: loss_rows(code, outputs[a:b], y, np.arange(a, b))
-                               for a, b in pairwise(edges)))
-    for number in (0, 1):
-        np.testing.assert_array_equal(np.concatenate([part[number] for part in parts]), whole[number])
+    fences = Fences()
+    block = fences.panels(outputs)
+    deltas, row_losses = fences.full(block.size, dtype), fences.full(rows, np.float64)
+    samples, kernels = np.arange(rows), kernel_table(block.dtype)
+    ranges = naive.cuts(rows, 4, np.random.default_rng(rows))
+    scratches = [scratch_for(fences, units, dtype) for _ in ranges]
+    naive.in_threads(*(lambda a=a, b=b, scratch=scratch: losses.loss_rows(
+        kernels, code, block, rows, a, b, units, y.ctypes.data, KINDS[y.dtype], y.strides[0] // y.itemsize, samples,
+        1.0, scratch, deltas, row_losses) for (a, b), scratch in zip(ranges, scratches, strict=True)))
+    fences.check()
+    np.testing.assert_array_equal(row_losses, whole[0])
+    np.testing.assert_array_equal(from_panels(deltas, rows, padded_columns(units, dtype)), whole[1])

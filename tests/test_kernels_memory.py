@@ -106,71 +106,85 @@ class GuardedNumpy:
 
 
 DTYPES = ("float32", "float64")
-SHAPES = [(1, 1, 1), (2, 1, 15), (1, 2, 16), (15, 17, 33), (16, 100, 10), (33, 33, 17), (29, 16, 64), (3, 31, 100)]
+SHAPES = [(1, 1, 1), (2, 1, 15), (1, 2, 16), (15, 17, 33), (16, 100, 10), (33, 33, 17), (29, 16, 64), (3, 31, 100),
+          (1, 33, 140), (257, 5, 20)]
 
 
 def run_kernels(placement: str) -> None:
     """Every kernel with every array as long as its description says, and not an element longer."""
-    from fastmlp.kernels import activations, batches, dense, layout, losses, tile, updates
+    import panels
+
+    from fastmlp.kernels import activations, batches, dense, layout, losses, tile, transposes, updates
     from fastmlp.kernels.linking import kernel_table
-    from fastmlp.kernels.simd import TILE_ROWS, TILE_VECTORS, lanes_of
+    from fastmlp.kernels.simd import TILE_ROWS, TILE_VECTORS
 
     guard = Guard(placement)
     rng = np.random.default_rng(0)
     for dtype in map(np.dtype, DTYPES):
         kernels = guard.copy(kernel_table(dtype))
-        lanes = lanes_of(dtype.itemsize)
-        width = TILE_VECTORS * lanes
-        constants = guard.copy(np.array([0.0] * width + [1.0], dtype))
-
-        def items_for(columns: int, rows: int, width: int = width) -> int:
-            return math.ceil(columns / width) * math.ceil(rows / TILE_ROWS)
+        lanes, width = panels.lanes(dtype), panels.panel_width(dtype)
 
         def numbers(*shape: int, dtype: Any = dtype) -> Any:
             return rng.normal(size=shape).astype(dtype)
 
-        for height in (1, TILE_ROWS):
+        def in_panels(matrix: Any, padding: float = np.nan) -> Any:
+            return guard.copy(panels.to_panels(matrix, padding=padding))
+
+        def empty_panels(rows: int, columns: int, dtype: Any = dtype) -> Any:
+            return guard.empty(panels.panels_size(rows, columns, dtype), dtype)
+
+        def finite(flat: Any, rows: int, columns: int) -> bool:
+            return bool(np.isfinite(panels.from_panels(flat, rows, columns)).all())
+
+        for height in (1, 2, 3, TILE_ROWS):
             for vectors in range(1, TILE_VECTORS + 1):
-                columns, steps = vectors * lanes, 5
-                c = guard.rows(numbers(height, columns), columns + 3)
-                b = guard.rows(numbers(steps, columns), columns + 1)
-                start = guard.rows(numbers(height, columns), columns + 2)
-                for kernel, rows, length in ((tile.row_tile, height, steps), (tile.column_tile, steps, height)):
-                    a = guard.rows(numbers(rows, length), length + 4)
-                    kernel(kernels, height, vectors, steps, a, length + 4, guard.copy(rng.permutation(rows)), b,
-                           columns + 1, start, columns + 2, c, columns + 3)
-                    assert np.isfinite(c[:columns]).all()
+                at_once = tile.PANELS_AT_ONCE.get(height, 1) if vectors == TILE_VECTORS else 1
+                for repeat in (1, 2):
+                    columns, rows = vectors * lanes, height * repeat
+                    for steps in (5, width, 2 * width + lanes + 1):
+                        c = guard.empty(at_once * rows * columns, dtype)
+                        tile.row_tile(kernels, height, vectors, at_once, repeat, steps, in_panels(numbers(rows, steps)),
+                                      rows, 0, guard.copy(numbers(at_once, steps + 1, columns)), (steps + 1) * columns,
+                                      c, rows * columns)
+                        assert np.isfinite(c).all()
+                    c = guard.empty(rows * columns, dtype)
+                    for accumulate in (0, 1):
+                        tile.column_tile(kernels, height, vectors, repeat, 5, guard.copy(numbers(5, rows)), rows,
+                                         guard.copy(numbers(5, columns)), c, accumulate)
+                        assert np.isfinite(c).all()
+
+        for rows, columns in ((1, 1), (lanes, lanes), (lanes + 1, 2 * lanes - 1), (5, 3 * lanes + 1), (3 * lanes, 2)):
+            whole_rows, whole_columns = (panels.padded_columns(number, dtype) for number in (rows, columns))
+            source = guard.rows(numbers(rows, whole_columns), whole_columns + 3)
+            target = guard.rows(np.full((columns, whole_rows), np.nan, dtype), whole_rows + 5)
+            transposes.transpose(kernels, source, whole_columns + 3, rows, columns, target, whole_rows + 5)
+            assert np.isfinite(target[:whole_rows]).all()
 
         for rows, inputs, units in SHAPES:
             table = layout.layer_table([inputs, units], [0], dtype)
             layer, below = guard.copy(table[0]), guard.copy(layout.layer_table([1, inputs], [0], dtype)[0])
-            padded, stride = int(layer[layout.PADDED]), int(layer[layout.STRIDE])
-            padded_below, stride_below = int(below[layout.PADDED]), int(below[layout.STRIDE])
+            padded, padded_below = int(layer[layout.PADDED]), int(below[layout.PADDED])
+            panels_of_units, panels_of_inputs = (len(panels.panel_widths(n, dtype)) for n in (units, inputs))
+            tiles = math.ceil(rows / TILE_ROWS)
             count = layout.parameter_count(table)
             parameters = guard.zeros(count, dtype)
             layout.pack_layer(layer, parameters, numbers(inputs, units), numbers(units))
-            index = guard.copy(rng.permutation(rows))
-            row_numbers = guard.copy(np.arange(rows))
-            x_stride = inputs + 3
-            x = guard.rows(numbers(rows, inputs), x_stride)
+            a = in_panels(numbers(rows, inputs))
 
-            outputs = guard.rows(np.zeros((rows, padded), dtype), stride)
             for code in range(activations.SOFTMAX):
-                dense.forward(kernels, layer, parameters, x, x_stride, index, rows, outputs, code, 0.5, 0,
-                              items_for(padded, rows))
-                assert np.isfinite(outputs[:units]).all()
+                outputs = empty_panels(rows, units)
+                dense.forward(kernels, layer, parameters, a, outputs, rows, 0, rows, code, 0.5, 0,
+                              panels_of_units * tiles)
+                assert np.isfinite(outputs).all()
 
-            panel = guard.empty(units * min(width, padded_below), dtype)
-            dense.transpose_weights(kernels, layer, parameters, 0, min(width, inputs), panel, min(width, padded_below))
-
-            deltas = guard.rows(np.pad(numbers(rows, units), ((0, 0), (0, padded - units))), stride)
-            outputs_below = guard.rows(np.abs(np.tanh(numbers(rows, padded_below))), stride_below)
+            deltas = in_panels(numbers(rows, units), padding=0.0)
+            outputs_below = guard.copy(np.abs(np.tanh(numbers(rows * padded_below))))
             for code in range(activations.SOFTMAX):
-                deltas_below = guard.rows(np.zeros((rows, padded_below), dtype), stride_below)
-                dense.backward(kernels, layer, below, parameters, deltas, row_numbers, rows, deltas_below,
-                               outputs_below, code, 0.5, guard.zeros(width, dtype), guard.empty(units * width, dtype),
-                               0, items_for(padded_below, rows))
-                assert np.isfinite(deltas_below[:inputs]).all()
+                deltas_below = empty_panels(rows, inputs)
+                dense.backward(kernels, layer, below, parameters, deltas, deltas_below, outputs_below, rows, 0, rows,
+                               code, 0.5, guard.empty((units + 1) * min(width, padded_below), dtype), 0,
+                               panels_of_inputs * tiles)
+                assert np.isfinite(deltas_below).all()
 
             state, gradients = guard.zeros(2 * count, dtype), guard.zeros(count, dtype)
             settings = np.array([0.1, 0.9, 0.999, 1e-8])
@@ -178,42 +192,59 @@ def run_kernels(placement: str) -> None:
                 coefficients = guard.zeros(updates.COEFFICIENTS)
                 updates.step_coefficients.py_func(optimizer, settings, 0.01, 1, coefficients)
                 slots = guard.copy(state[: updates.STATE_SLOTS[optimizer] * count])
-                for accumulate in (0, 1) if optimizer == updates.WRITE_GRADIENT else (0,):
-                    dense.gradient(kernels, layer, x, x_stride, index, rows, deltas, constants, optimizer,
-                                   coefficients, parameters, slots, count, gradients, accumulate,
-                                   guard.empty(TILE_ROWS * width, dtype), 0, items_for(padded, inputs))
+                for accumulate in (0, 1):
+                    dense.gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameters, slots, count,
+                                   gradients, accumulate, guard.empty(width * width, dtype), 0,
+                                   panels_of_units * panels_of_inputs)
+                assert np.isfinite(gradients).all()
                 assert np.isfinite(parameters).all()
                 if optimizer != updates.WRITE_GRADIENT:
                     w, g, one, two = (guard.copy(numbers(padded)) for _ in range(4))
                     updates.update(kernels, optimizer, coefficients, 1, padded, w, g, one, np.abs(two, out=two))
 
             for code in range(activations.SOFTMAX):
-                block = guard.rows(numbers(rows, padded), stride)
-                activations.activate(kernels, code, 0.5, block, stride, rows, padded)
-                activations.multiply_by_derivative(kernels, code, 0.5, guard.copy(block), block, stride, rows, padded)
-            block = guard.rows(numbers(rows, padded), stride)
-            activations.softmax_rows(kernels, block, stride, rows, units)
-            activations.softmax_backward_rows(kernels, guard.copy(block), block, stride, rows, units)
+                block = guard.copy(numbers(rows * padded))
+                activations.activate(kernels, code, 0.5, block, rows * padded)
+                activations.multiply_by_derivative(kernels, code, 0.5, guard.copy(block), block, rows * padded)
+            gathered = padded * lanes
+            block = in_panels(numbers(rows, units))
+            activations.softmax_rows(kernels, block, rows, 0, rows, units, guard.empty(gathered, dtype))
+            assert finite(block, rows, units)
+            turned = in_panels(numbers(rows, units))
+            activations.softmax_backward_rows(kernels, turned, block, rows, 0, rows, units,
+                                              guard.empty(2 * gathered, dtype))
+            assert finite(turned, rows, units)
 
             labels = guard.copy(rng.integers(0, units, rows))
             targets = [labels, *(guard.strided(rng.random((rows, units)).astype(kind), units + 2) for kind in DTYPES)]
+            samples = guard.copy(rng.permutation(rows))
+            outputs = in_panels(numbers(rows, units))
             for y, kind in zip(targets, (batches.LABELS, batches.FLOAT32, batches.FLOAT64), strict=True):
                 for loss in range(losses.MEAN_SQUARED_ERROR + 1):
                     if kind == batches.LABELS and loss != losses.CROSS_ENTROPY:
                         continue
-                    row_losses = guard.zeros(rows)
-                    losses.loss_rows(kernels, loss, outputs, stride, units, y.ctypes.data, kind,
-                                     y.strides[0] // y.itemsize, index, rows, 0.5, guard.empty(padded, dtype),
-                                     guard.rows(np.zeros((rows, padded), dtype), stride), row_losses)
+                    row_losses, found = guard.empty(rows, np.float64), empty_panels(rows, units)
+                    losses.loss_rows(kernels, loss, outputs, rows, 0, rows, units, y.ctypes.data, kind,
+                                     y.strides[0] // y.itemsize, samples, 0.5,
+                                     guard.empty(3 * gathered + 2 * lanes, dtype), found, row_losses)
                     assert np.isfinite(row_losses).all()
+                    assert np.isfinite(found).all()
 
             mean, scale = guard.copy(numbers(inputs)), guard.copy(numbers(inputs))
+            x_stride = inputs + 3
             for kind, source in ((batches.FLOAT32, "float32"), (batches.FLOAT64, "float64"), (batches.UINT8, "uint8")):
                 given = guard.rows(rng.integers(0, 200, (rows, inputs)).astype(source), x_stride)
-                staged = guard.rows(np.zeros((rows, inputs), dtype), inputs + 1)
-                batches.stage_rows(kernels, given.ctypes.data, kind, x_stride, index, rows, inputs, mean, scale, staged,
-                                   inputs + 1)
-                assert np.isfinite(staged[:inputs]).all()
+                for direct in sorted({0, int(source == dtype)}):
+                    for standardised in (0, 1):
+                        staged, not_finite = empty_panels(rows, inputs), guard.zeros(1, np.int64)
+                        batches.stage_rows(kernels, given.ctypes.data, kind, direct, x_stride, samples, rows, 0, rows,
+                                           inputs, mean, scale, standardised, guard.empty(inputs, dtype), staged,
+                                           not_finite)
+                        assert finite(staged, rows, inputs)
+                        assert not_finite[0] == 0
+            result = guard.rows(np.full((rows, units), np.nan, dtype), units + 3)
+            batches.unstage_rows(kernels, outputs, rows, 0, rows, units, result, units + 3)
+            assert np.isfinite(result[:units]).all()
 
     run_shuffle(guard)
 
@@ -295,6 +326,17 @@ def run_api(placement: str) -> None:
         # A small network with a large batch: in groups. A large one: on several threads.
         train([7, 9, 4], 700, 512, "uint8", "float32", "tanh", "softmax", "cross_entropy", "momentum")
         train([100, 257, 130, 10], 150, 64, "float32", "float32", "relu", "softmax", "cross_entropy", "adam")
+        # In passes, by panels and in groups, with rows asked for in advance, and with softmax inside the network.
+        with_settings = {"MOST_PASS_ROWS": 20, "PASS_BYTES": 1, "NEAR_BYTES": 0}
+        kept = {name: getattr(engine, name) for name in with_settings}
+        for name, value in with_settings.items():
+            setattr(engine, name, value)
+        for dtype in DTYPES:
+            train([17, 33, 10], 125, 63, "float32", dtype, "relu", "softmax", "cross_entropy", "adam")
+            train([7, 9, 4], 700, 512, "uint8", dtype, "tanh", "softmax", "cross_entropy", "momentum")
+            train([33, 16, 17, 2], 50, 47, "float64", dtype, "softmax", "softmax", "mean_squared_error", "sgd")
+        for name, value in kept.items():
+            setattr(engine, name, value)
 
 
 def touch(placement: str, how: str) -> None:
@@ -319,7 +361,7 @@ def touch(placement: str, how: str) -> None:
         if how == "kernel inside":
             shifted = block
         kernels = kernel_table(np.dtype(np.float32))
-        activations.activate(kernels, activations.RELU, 0.0, shifted, 4 * lanes, 1, 4 * lanes)
+        activations.activate(kernels, activations.RELU, 0.0, shifted, 4 * lanes)
 
 
 SCRIPTS: dict[str, Callable[..., None]] = {"kernels": run_kernels, "api": run_api, "touch": touch}

@@ -21,10 +21,11 @@ from numba import config, njit, prange, types
 from fastmlp import MLP, Trainer
 from fastmlp.kernels import simd
 from fastmlp.kernels.simd import (
+    CACHE_LINE,
     FUSED,
     INSTRUCTION_SET,
     INSTRUCTION_SETS,
-    adam_direction,
+    elements_of_line,
     float32_pointer,
     float64_pointer,
     flush_denormals,
@@ -39,6 +40,7 @@ from fastmlp.kernels.simd import (
     maximum,
     pointer,
     pointer_at,
+    prefetch,
     restore_mode,
     shift,
     sqrt,
@@ -46,7 +48,6 @@ from fastmlp.kernels.simd import (
     sum_lanes,
     uint8_pointer,
 )
-from fastmlp.optimizers import Adam
 
 FLOATS = {"float32": types.float32, "float64": types.float64}
 UNTOUCHED = -777.0
@@ -96,6 +97,31 @@ def test_lanes_are_the_elements_of_a_register(dtype: str) -> None:
 
     assert count(np.zeros(1, dtype)) == lanes_of(np.dtype(dtype).itemsize)
     assert lanes_of(np.dtype(dtype).itemsize) * np.dtype(dtype).itemsize == INSTRUCTION_SET.register_bytes
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_cache_line_holds_a_whole_number_of_registers_and_elements(dtype: str) -> None:
+    @compile_for(dtype, "array", result=types.int64)
+    def count(x: Array) -> int:
+        return elements_of_line(pointer(x))
+
+    assert count(np.zeros(1, dtype)) * np.dtype(dtype).itemsize == CACHE_LINE == 64
+    assert all(CACHE_LINE % row.register_bytes == 0 for row in INSTRUCTION_SETS)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_prefetching_reads_and_writes_nothing_so_that_any_address_will_do(dtype: str) -> None:
+    @compile_for(dtype, "array", types.int64)
+    def ask(x: Array, index: int) -> None:
+        prefetch(pointer(x), index)
+        prefetch(uint8_pointer(0), index)
+
+    x = np.arange(100, dtype=dtype)
+    for index in (0, 99, 100, -1, 2**40, -(2**40)):
+        ask(x, index)
+    np.testing.assert_array_equal(x, np.arange(100))
+    [code] = ask.inspect_llvm().values()
+    assert code.count("call void @llvm.prefetch") == 2, "nothing is asked for"
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -302,78 +328,6 @@ def test_fma_rounds_once_where_the_processor_can(dtype: str) -> None:
     x[:], y[:], z[:] = 3, np.arange(n), 100
     multiply_add(x, y, z, result)
     np.testing.assert_array_equal(result, 3 * np.arange(n) + 100)
-
-
-# ---- Adam's direction
-
-
-@functools.cache
-def director(dtype: str) -> Any:
-    @compile_for(dtype, "array", "array", types.float64, "array")
-    def direct(moment: Array, square: Array, epsilon: float, result: Array) -> None:
-        target = pointer(result)
-        for i in range(0, len(moment), lanes(target)):
-            store(target, i, adam_direction(load(pointer(moment), i), load(pointer(square), i), full(target, epsilon)))
-
-    return direct
-
-
-def direction(dtype: str, moment: Any, square: Any, epsilon: float) -> Array:
-    moment, square = np.broadcast_arrays(np.asarray(moment, dtype), np.asarray(square, dtype))
-    count = moment.size
-    padded = np.ones((3, -(-count // 16) * 16), dtype)
-    padded[0, :count], padded[1, :count] = moment, square
-    director(dtype)(padded[0], padded[1], epsilon, padded[2])
-    return np.asarray(padded[2, :count])
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("epsilon", (1e-8, 1e-3, 1.0))
-def test_adam_direction_is_within_a_few_ulp(dtype: str, epsilon: float) -> None:
-    rng = np.random.default_rng(0)
-    square = np.concatenate([[0.0], np.exp(rng.uniform(math.log(1e-38), math.log(1e36), 50_000))]).astype(dtype)
-    moment = (np.sqrt(square) * rng.normal(size=square.size)).astype(dtype)
-    wide = moment.astype(np.longdouble), square.astype(np.longdouble)
-    exact = (wide[0] / (np.sqrt(wide[1]) + np.asarray(epsilon, dtype).astype(np.longdouble))).astype(np.float64)
-    with np.errstate(under="ignore"):
-        found = direction(dtype, moment, square, epsilon).astype(np.float64)
-    np.testing.assert_allclose(found, exact, rtol=6 * np.finfo(dtype).eps, atol=2 * np.finfo(dtype).tiny)
-
-
-def is_allowed(epsilon: float) -> bool:
-    try:
-        Adam(epsilon=epsilon)
-    except ValueError:
-        return False
-    return True
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("epsilon", [number for number in (1e-30, 1e-18, 1e-12, 1e-10) if is_allowed(number)])
-def test_adam_direction_is_as_good_with_every_epsilon_that_is_allowed(dtype: str, epsilon: float) -> None:
-    """Squares are normal numbers here, down to the smallest."""
-    square = np.geomspace(1.3e-38, 1e-20, 2000).astype(dtype)
-    moment = np.sqrt(square.astype(np.float64)).astype(dtype)
-    exact = moment.astype(np.float64) / (np.sqrt(square.astype(np.float64)) + epsilon)
-    np.testing.assert_allclose(direction(dtype, moment, square, epsilon), exact, rtol=8 * np.finfo(dtype).eps)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_adam_direction_of_an_infinite_square_is_zero(dtype: str) -> None:
-    """The square of a large gradient overflows before the gradient does; m / (inf + epsilon) is zero, not NaN."""
-    found = direction(dtype, [1.0, -2.0, 0.0], [np.inf, np.inf, np.inf], 1e-8)
-    np.testing.assert_array_equal(found, np.zeros(3))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_adam_direction_keeps_nan(dtype: str) -> None:
-    found = direction(dtype, [np.nan, 1.0, np.inf, 1.0], [1.0, np.nan, np.inf, 1.0], 1e-8)
-    assert np.isnan(found).tolist() == [True, True, True, False]
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_adam_direction_of_idle_weights_is_zero(dtype: str) -> None:
-    np.testing.assert_array_equal(direction(dtype, [0.0, 0.0], [0.0, 1.0], 1e-8), np.zeros(2))
 
 
 # ---- denormal numbers

@@ -12,6 +12,7 @@ import pytest
 from naive import DTYPES, Array
 
 from fastmlp.kernels import activations, losses, standalone, updates
+from fastmlp.threads import available_threads
 
 ACTIVATIONS = {"identity": activations.IDENTITY, "sigmoid": activations.SIGMOID, "tanh": activations.TANH,
                "relu": activations.RELU, "leaky_relu": activations.LEAKY_RELU, "elu": activations.ELU,
@@ -21,6 +22,12 @@ LOSSES = {"cross_entropy": losses.CROSS_ENTROPY, "binary_cross_entropy": losses.
 OPTIMIZERS = {"sgd": updates.SGD, "momentum": updates.MOMENTUM, "nesterov": updates.NESTEROV, "adam": updates.ADAM}
 SHAPES = [(1, 1, 1), (2, 17, 3), (15, 16, 33), (33, 100, 10), (100, 7, 65)]  # rows, inputs, units
 ALPHA = 0.3
+THREADS = min(2, available_threads())
+
+
+@pytest.fixture(autouse=True)
+def products_of_any_size_on_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standalone, "LEAST_PARALLEL_WORK", 0)
 
 
 def numbers(*shape: int, dtype: str = "float64", seed: int = 0) -> Array:
@@ -42,8 +49,7 @@ def test_dense_forward(shape: tuple[int, int, int], name: str, dtype: str) -> No
     X, W, b = (numbers(*s, dtype=dtype) for s in ((rows, inputs), (inputs, units), (units,)))
     found = standalone.dense_forward(X, W, b, ACTIVATIONS[name], ALPHA)
     close(found, naive.activation(name, naive.dense(X, W, b), ALPHA), dtype, 4 * inputs)
-    packed = standalone.dense_forward_packed(X, *standalone.pack(W, b), ACTIVATIONS[name], ALPHA)
-    np.testing.assert_array_equal(packed, found)
+    np.testing.assert_array_equal(standalone.dense_forward(X, W, b, ACTIVATIONS[name], ALPHA, threads=THREADS), found)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -93,6 +99,10 @@ def test_dense_backward(shape: tuple[int, int, int], name: str, dtype: str) -> N
     a = naive.activation(name, z, ALPHA).astype(dtype)
     found = standalone.dense_backward(delta, W, a, ACTIVATIONS[name], ALPHA)
     close(found, naive.backward_delta(delta, W, z, name, ALPHA), dtype, 10 * units)
+    again = standalone.dense_backward(delta, W, a, ACTIVATIONS[name], ALPHA, threads=THREADS)
+    np.testing.assert_array_equal(again, found)
+    if name == "identity":
+        np.testing.assert_array_equal(standalone.dense_backward(delta, W), found)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -100,8 +110,10 @@ def test_dense_backward(shape: tuple[int, int, int], name: str, dtype: str) -> N
 def test_weight_gradient(shape: tuple[int, int, int], dtype: str) -> None:
     rows, inputs, units = shape
     a, delta = numbers(rows, inputs, dtype=dtype), numbers(rows, units, dtype=dtype, seed=1)
-    for found, wanted in zip(standalone.weight_gradient(a, delta), naive.weight_gradient(a, delta), strict=True):
+    one, many = standalone.weight_gradient(a, delta), standalone.weight_gradient(a, delta, threads=THREADS)
+    for found, again, wanted in zip(one, many, naive.weight_gradient(a, delta), strict=True):
         close(found, wanted, dtype, 10 * rows)
+        np.testing.assert_array_equal(again, found)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -133,15 +145,13 @@ def test_settings_reach_the_update() -> None:
 def calls(dtype: str) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
     """Every function with arguments for it."""
     a, W, b, delta = (numbers(*s, dtype=dtype) for s in ((6, 5), (5, 7), (7,), (6, 7)))
-    layer, parameters = standalone.pack(W, b)
     return [
-        (standalone.pack, (W, b)),
-        (standalone.dense_forward_packed, (a, layer, parameters)),
         (standalone.dense_forward, (a, W, b, activations.TANH)),
         (standalone.activate, (a, activations.SOFTMAX)),
         (standalone.activation_backward, (a, a.copy(), activations.TANH)),
         (standalone.loss_and_delta, (delta, delta.copy(), losses.MEAN_SQUARED_ERROR)),
         (standalone.dense_backward, (delta, W, a, activations.SIGMOID)),
+        (standalone.dense_backward, (delta, W)),
         (standalone.weight_gradient, (a, delta)),
         (standalone.update, (updates.MOMENTUM, b, b.copy(), [b.copy()], 0.1)),
     ]
@@ -206,13 +216,12 @@ def test_two_threads_at_once_get_what_one_gets(dtype: str) -> None:
 def test_wrong_arguments_are_refused_by_name() -> None:
     a, W, b = numbers(6, 5), numbers(5, 7), numbers(7)
     delta = numbers(6, 7)
-    layer, parameters = standalone.pack(W, b)
     wrong: list[tuple[type[Exception], str, Callable[[], Any]]] = [
         (TypeError, "X", lambda: standalone.dense_forward(a.tolist(), W, b)),
         (TypeError, "X", lambda: standalone.dense_forward(a.astype(np.int64), W, b)),
         (TypeError, "X|weights", lambda: standalone.dense_forward(a.astype(np.float32), W, b)),
         (TypeError, "weights", lambda: standalone.dense_forward(a, W.astype(">f8"), b)),
-        (TypeError, "weights", lambda: standalone.pack(W.astype(np.float16), b)),
+        (TypeError, "weights", lambda: standalone.dense_forward(a, W.astype(np.float16), b)),
         (ValueError, "X", lambda: standalone.dense_forward(a[:, :4], W, b)),
         (ValueError, "X", lambda: standalone.dense_forward(a[0], W, b)),
         (ValueError, "X", lambda: standalone.dense_forward(a[:0], W, b)),
@@ -224,8 +233,10 @@ def test_wrong_arguments_are_refused_by_name() -> None:
         (TypeError, "activation", lambda: standalone.dense_forward(a, W, b, "relu")),  # type: ignore[arg-type]
         (TypeError, "activation", lambda: standalone.activate(a, True)),
         (TypeError, "activation", lambda: standalone.activate(a, 1.0)),  # type: ignore[arg-type]
-        (ValueError, "parameters", lambda: standalone.dense_forward_packed(a, layer, parameters[:-1])),
-        (ValueError, "layer", lambda: standalone.dense_forward_packed(a, layer[:-1], parameters)),
+        (TypeError, "threads", lambda: standalone.dense_forward(a, W, b, threads=1.0)),  # type: ignore[arg-type]
+        (ValueError, "threads", lambda: standalone.weight_gradient(a, delta, threads=0)),
+        (ValueError, "threads", lambda: standalone.dense_backward(delta, W, threads=10**6)),
+        (TypeError, "a", lambda: standalone.dense_backward(delta, W, None, activations.TANH)),
         (ValueError, "a", lambda: standalone.activation_backward(delta, a, 0)),
         (ValueError, "targets", lambda: standalone.loss_and_delta(delta, delta[:, :6], losses.MEAN_SQUARED_ERROR)),
         (ValueError, "targets", lambda: standalone.loss_and_delta(delta, np.zeros(5, np.int64), losses.CROSS_ENTROPY)),

@@ -382,9 +382,9 @@ def test_prediction_really_uses_the_threads(threads: Callable[[int], None], monk
     model.forward(X)
     threads(2)
     model.forward(X)
-    model.forward(X[:1])  # too little work to share
+    model.forward(X[:1])  # too little work to share: called directly
     model.forward(X)
-    assert used == [1, 2, 1, 2]
+    assert used == [1, 2, 2]
 
 
 def test_predictions_from_several_python_threads_at_once(threads: Callable[[int], None]) -> None:
@@ -531,14 +531,32 @@ def test_bytes_as_inputs(dtype: str, scaling: dict[str, float]) -> None:
         assert model.forward(X).tobytes() == model.forward(X.astype(dtype)).tobytes()
 
 
-def test_a_model_without_scaling_reads_its_inputs_where_they_lie() -> None:
-    X = np.zeros((3, 4), np.float32)
-    source = engine.Source(X, 0, 4)
-    assert not MLP([4, 3]).network.must_stage(source)
-    assert not MLP([4, 3], input_mean=np.zeros(4), input_std=np.ones(4)).network.must_stage(source)
-    assert MLP([4, 3], input_mean=1).network.must_stage(source)
-    assert MLP([4, 3], input_std=[1, 1, 2, 1]).network.must_stage(source)
-    assert MLP([4, 3], dtype="float64").network.must_stage(source)
+def test_arrays_that_are_read_directly_and_others_give_the_same() -> None:
+    model = MLP([4, 3], seed=1)
+    X = inputs_for(model, 5)
+    wanted = model.forward(X)
+    read_only = X.copy()
+    read_only.flags.writeable = False
+    others = [np.asfortranarray(X), np.repeat(X, 2, axis=0)[::2], X.astype(np.float64), X.tolist(), read_only]
+    assert model.network.reads_directly(X)
+    assert not model.network.reads_directly(X[:, :3])
+    for other in others:
+        assert not model.network.reads_directly(other)
+        np.testing.assert_array_equal(model.forward(other), wanted)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_not_finite_is_found_wherever_it_lies(value: float) -> None:
+    """By the kernels as they read: in whole registers and in the rest of a row, in few rows and in many."""
+    for inputs, rows in ((3, 1), (40, 2), (40, 3000)):
+        model = MLP([inputs, 20, 3], activation="sigmoid")
+        for row, column in ((0, 0), (rows - 1, inputs - 1)):
+            X = inputs_for(model, rows)
+            X[row, column] = value
+            with pytest.raises(ValueError, match=f"X must be finite.*row {row}, column {column}"):
+                model.forward(X)
+            X[row, column] = 0.0
+            assert np.isfinite(model.forward(X)).all()
 
 
 # ---- weights

@@ -199,6 +199,34 @@ def test_rows_in_groups_against_a_plain_loop(optimizer: str, rows: int, batch: i
     check_against_plain_loop([5, 7, 3], "cross_entropy", optimizer, rows, batch, epochs=3, l2=0.03)
 
 
+PASSES = [
+    (64, 32),  # two whole passes
+    (99, 99),  # the last pass has 3 rows
+    (65, 65),  # the last pass has 1 row
+    (150, 100),  # the last batch has passes too, the last one of 18 rows
+    (120, 100),  # the last batch is a single pass
+    (101, 100),  # the last batch has 1 row
+    (200, 255),  # one batch larger than the set
+]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("rows", "batch"), PASSES)
+def test_batches_in_several_passes_against_a_plain_loop(optimizer: str, rows: int, batch: int,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "MOST_PASS_ROWS", 32)
+    assert engine.groups_for(MLP([5, 37, 3]).network, batch) == 1
+    check_against_plain_loop([5, 37, 3], "cross_entropy", optimizer, rows, batch, epochs=3, l2=0.03)
+
+
+@pytest.mark.parametrize("loss", OUTPUTS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_loss_and_activation_in_several_passes_against_a_plain_loop(loss: str, activation: str,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "MOST_PASS_ROWS", 10)
+    check_against_plain_loop([4, 18, 33, 2], loss, "nesterov", 47, 47, activation=activation)
+
+
 @pytest.mark.parametrize(("optimizer", "name", "settings"), [
     (Momentum(0.5), "momentum", {"momentum": 0.5}),
     (Momentum(0.0), "sgd", {}),
@@ -309,6 +337,44 @@ def test_one_thread_and_two_give_the_same_bits(kind: str, dtype: str, as_bytes: 
     assert 2 in used
     assert bits(together) == bits(alone)
     assert losses(together) == losses(alone)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["wide", "deep", "scaled", "shallow"])
+def test_a_batch_in_several_passes_gives_what_one_pass_gives_and_the_same_bits_on_two_threads(
+        kind: str, dtype: str, threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "LEAST_PARALLEL_WORK", 0)
+    # Not with Adam, which divides by what may be hardly more than rounding.
+    options: dict[str, Any] = {"optimizer": "momentum", "batch_size": 100}
+    threads(1)
+    at_once = run_kind(kind, dtype, **options)
+    monkeypatch.setattr(engine, "MOST_PASS_ROWS", 24)
+    alone = run_kind(kind, dtype, **options)
+    assert engine.training_call(alone.model.network, 100).context[fastmlp.kernels.layout.PASS_ROWS] == 24
+    threads(2)
+    together = run_kind(kind, dtype, **options)
+    assert bits(together) == bits(alone)
+    assert losses(together) == losses(alone)
+
+    tolerance = 200 * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(losses(alone), losses(at_once), rtol=tolerance)
+    for a, b in zip(alone.model.get_weights(), at_once.model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
+
+
+def test_a_step_and_a_gradient_in_several_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = make_data(77, 20, 4)
+    results = []
+    for most in (1024, 77, 76, 20, 1):
+        monkeypatch.setattr(engine, "MOST_PASS_ROWS", most)
+        model = MLP([20, 40, 4], activation="tanh", dtype="float64")
+        loss, gradients = model.loss_and_gradients(X, y)
+        trainer = Trainer(model, optimizer="sgd", learning_rate=1.0)
+        assert trainer.step(X, y) == pytest.approx(loss, rel=1e-12)
+        results.append([np.array([loss]), *gradients, *model.get_weights()])
+    for other in results[1:]:
+        for found, wanted in zip(other, results[0], strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,54 @@
+"""What Numba's threading layer allows: who may enter a parallel region, and with how many threads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+
+_forked_after_start = False
+_one_at_a_time = threading.RLock()
+
+
+def _after_fork_in_child() -> None:
+    global _forked_after_start, _one_at_a_time
+    # Whether Numba's threads had been started, by whomever; this is the flag that Numba itself goes by.
+    parallel = sys.modules.get("numba.np.ufunc.parallel")
+    _forked_after_start = _forked_after_start or bool(getattr(parallel, "_is_initialized", False))
+    _one_at_a_time = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def threading_layer() -> str:
+    """Name of Numba's threading layer: "omp", "tbb" or "workqueue"; starts it."""
+    import numba
+
+    numba.get_num_threads()  # starts the threads
+    return str(numba.threading_layer())
+
+
+@contextlib.contextmanager
+def team_of(threads: int) -> Iterator[int]:
+    """Run the body with Numba set to `threads` threads; yield the number that may really be used.
+
+    Numba's workqueue layer ends the process when two threads enter it at once, so calls take turns there. A child
+    made by fork after OpenMP has started would be ended or hang: it works on one thread.
+    """
+    if threads == 1 or _forked_after_start:
+        yield 1
+        return
+    import numba
+
+    layer = threading_layer()
+    before = numba.get_num_threads()
+    with _one_at_a_time if layer == "workqueue" else contextlib.nullcontext():
+        numba.set_num_threads(threads)
+        try:
+            yield threads
+        finally:
+            numba.set_num_threads(before)
