@@ -41,8 +41,8 @@ PASS_BYTES = 96 << 10  # outputs and deltas of the rows that a group works on at
 
 NEAR_BYTES = 1 << 20  # inputs of this size stay in the caches from one epoch to the next
 
-CHUNK_BYTES = 1 << 20  # outputs of the rows that are predicted at a time
-CHUNK_ROWS = (64, 512)
+CHUNK_BYTES = 1 << 19  # inputs and outputs of the rows that are predicted at a time, within the second-level cache
+CHUNK_ROWS = (64, 256)
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Network:
     @functools.cached_property
     def chunk_rows(self) -> int:
         """Rows to predict at a time."""
-        row_bytes = int(self.table[:, layout.PADDED].sum()) * self.dtype.itemsize
+        row_bytes = (self.inputs + int(self.table[:, layout.PADDED].sum())) * self.dtype.itemsize
         return min(max(CHUNK_BYTES // row_bytes, CHUNK_ROWS[0]), CHUNK_ROWS[1])
 
 

@@ -1,0 +1,59 @@
+"""The two tools that look into a step: the machine code of a kernel, and the names that a profile shows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from numba import types
+from numba.core import config
+from numba.core.ccallback import CFunc
+
+import fastmlp.kernels.epoch  # noqa: F401  (brings in all kernels)
+from bench import machine_code, profile_step
+from fastmlp.kernels import simd, tile, updates
+
+ROOT = Path(__file__).resolve().parent.parent
+
+needs_fma = pytest.mark.skipif(not (simd.IS_X86 and simd.FUSED), reason="looks for x86's multiply-adds")
+
+
+@needs_fma
+def test_the_tallest_column_tile_has_one_multiply_add_an_accumulator_and_no_spills() -> None:
+    text = machine_code.machine_code(tile.column_tile, types.float32)
+    accumulators = simd.TILE_ROWS * simd.TILE_VECTORS
+    loops = machine_code.loops(text, accumulators)
+    assert any(block.count("vfmadd") == accumulators for block in loops)
+    assert not any(machine_code.SPILL.search(block) for block in loops)
+
+
+def test_only_blocks_with_enough_multiply_adds_are_shown() -> None:
+    text = "start\n.LBB0_1:\n vfmadd a\n.LBB0_2:\n vfmadd b\n vfmadd c\n"
+    assert machine_code.loops(text, 2) == [".LBB0_2:\n vfmadd b\n vfmadd c\n"]
+    assert len(machine_code.loops(text, 1)) == 2
+
+
+@needs_fma
+def test_the_command_prints_a_kernel() -> None:
+    done = subprocess.run([sys.executable, "-m", "bench.machine_code", "update"], cwd=ROOT, check=True,
+                          capture_output=True, text=True)
+    assert "vsqrtps" in done.stdout or "rsqrt14" in done.stdout
+    assert f"# {simd.INSTRUCTION_SET.name}: " in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="compiled objects are ELF on Linux")
+def test_the_functions_of_a_compiled_object_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))  # what comes from a cache has no names
+    kernel = updates.update
+    signature = types.void(*kernel.typed_arguments(types.float32))
+    compiled: Any = CFunc(kernel.function, (signature.args, signature.return_type), locals={}, options={})
+    compiled.enable_caching()
+    compiled.compile()
+    symbols = {name: (place, size) for name, place, size in
+               profile_step.functions_of(compiled._library._get_compiled_object())}
+    place, size = symbols[compiled._wrapper_name]
+    assert place >= 0
+    assert size > 0
