@@ -11,7 +11,6 @@ import inspect
 import re
 
 from numba import types
-from numba.core.ccallback import CFunc
 
 import fastmlp.kernels.epoch  # noqa: F401  (brings in all kernels)
 from fastmlp.kernels import simd
@@ -23,10 +22,7 @@ SPILL = re.compile(r"vmov\w+\s+%[xyz]mm\d+, -?\d*\(%rsp\)")
 
 def machine_code(kernel: Kernel, dtype: types.Float) -> str:
     """Compile a kernel, without the cache, and return its assembler text."""
-    signature = types.void(*kernel.typed_arguments(dtype))
-    compiled = CFunc(kernel.function, (signature.args, signature.return_type), locals={}, options={})
-    compiled.compile()
-    return str(compiled._library.get_asm_str())
+    return str(kernel.compiled(dtype, cached=False)._library.get_asm_str())
 
 
 def loops(text: str, least: int) -> list[str]:

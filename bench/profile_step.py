@@ -20,7 +20,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from bench.compare.cases import HEADLINE
 from bench.compare.peers import FastMLP
@@ -46,14 +45,11 @@ def functions_of(elf: bytes) -> Iterator[tuple[str, int, int]]:
 def write_map() -> None:
     """Have the kernels' addresses written to the file in which perf looks for the names of compiled functions."""
     from numba import types
-    from numba.core.ccallback import CFunc
 
-    from fastmlp.kernels.linking import Kernel, cache_on_disk
+    from fastmlp.kernels.linking import Kernel
 
     def address(kernel: Kernel, dtype: types.Float) -> int:
-        signature = types.void(*kernel.typed_arguments(dtype))
-        compiled: Any = CFunc(kernel.function, (signature.args, signature.return_type), locals={}, options={})
-        cache_on_disk(compiled).compile()
+        compiled = kernel.compiled(dtype)
         symbols = list(functions_of(compiled._library._get_compiled_object()))
         base = compiled.address - next(value for name, value, _ in symbols if name == compiled._wrapper_name)
         with Path(f"/tmp/perf-{os.getpid()}.map").open("a", encoding="utf-8") as file:

@@ -19,14 +19,12 @@ from .kernels.activations import SOFTMAX
 from .kernels.linking import FLOATS, kernel_table
 from .kernels.simd import TILE_ROWS, TILE_VECTORS, lanes_of
 from .kernels.team import TEAM_SIZE
+from .kernels.threading_layer import LEAST_PARALLEL_WORK
 from .kernels.tile import column_tile
 from .kernels.updates import COEFFICIENTS, SETTINGS
 from .threads import get_num_threads, team_of
 
 Array = NDArray[Any]
-
-# Multiply-adds of a call below which it runs on one thread: waking the others costs more.
-LEAST_PARALLEL_WORK = 400_000
 
 SLICE_SECONDS = 0.1  # compiled calls are cut to about this length, for progress and Ctrl-C
 TRIAL_SECONDS = 0.01  # length of the first slice, and of those that try another number of threads
@@ -138,9 +136,9 @@ class Call:
 
         size = 0
         reserve(width * width)
-        whole_rows = [int(layer[layout.PADDED]) for i, layer in enumerate(table)
+        whole_rows = [int(layer[layout.UNITS]) for i, layer in enumerate(table)
                       if i == len(table) - 1 or layer[layout.ACTIVATION] == SOFTMAX]
-        self.context[layout.SCRATCH_ROWS] = reserve((3 * max(whole_rows) + 2) * lanes)
+        self.context[layout.SCRATCH_ROWS] = reserve(layout.row_scratch_size(max(whole_rows), dtype.itemsize))
         above = table[1:, layout.UNITS]
         self.context[layout.SCRATCH_PANEL] = reserve(width * (int(above.max(initial=0)) + 1))
         self.context[layout.SCRATCH_LINE] = reserve(inputs)

@@ -133,7 +133,7 @@ def softmax_rows(kernels, block, rows, begin, end, units, scratch):
     Parameters
     ----------
     block, rows : outputs in panels of `rows` rows
-    scratch : `gathered_size` numbers
+    scratch : `layout.row_scratch_size` numbers
     """
     step = lanes(block)
     for first in range(begin, end, step):
@@ -152,7 +152,7 @@ def softmax_backward_rows(kernels, deltas, outputs, rows, begin, end, units, scr
     Parameters
     ----------
     deltas, outputs, rows : in panels of `rows` rows; the rows `begin` to `end` are turned
-    scratch : 2 * `gathered_size` numbers
+    scratch : `layout.row_scratch_size` numbers
     """
     step = lanes(deltas)
     p, g = scratch, shift(scratch, gathered_size(units, scratch))

@@ -1,7 +1,7 @@
 """Between the user's arrays, row after row, and the panels that the kernels work on.
 
 The rows of a batch are copied into panels at the start of a step, converted and standardised on the way. The copy
-costs about a hundredth of a step; the products then read memory in order.
+costs some per cent of a step; the products then read memory in order.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ def stage_rows(x, kind, direct, stride, index, rows, begin, end, inputs, mean, s
 
     Parameters
     ----------
-    x, kind, stride : address of the inputs, FLOAT32, FLOAT64 or UINT8, and elements from row to row
+    x, kind, stride : address of the inputs; FLOAT32, FLOAT64 or UINT8, looked at unless `direct`; and elements from row
+        to row
     index : for each row of the target, the row of the inputs that is copied there
     direct : whether they are of the dtype of the network, so that nothing is to be converted
     mean, scale : (inputs,) numbers; used if `standardised`

@@ -37,6 +37,12 @@ def round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
+def row_scratch_size(units: int, itemsize: int) -> int:
+    """Elements that softmax and losses work in: three matrices of a register for each unit, and two registers."""
+    lanes = lanes_of(itemsize)
+    return (3 * round_up(units, lanes) + 2) * lanes
+
+
 def layer_table(sizes: list[int], activations: list[int], dtype: np.dtype) -> np.ndarray:
     """Table of layers for ``sizes = [inputs, units of the first layer, ...]``, without places in a workspace."""
     itemsize = np.dtype(dtype).itemsize

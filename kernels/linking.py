@@ -107,12 +107,18 @@ class Kernel:
         builder.call(builder.inttoptr(address, function_type.as_pointer()), arguments)
         return context.get_dummy_value()
 
-    def address(self, dtype: types.Float) -> int:
-        """Compile the kernel, or load it from the cache, and return its address."""
+    def compiled(self, dtype: types.Float, *, cached: bool = True) -> Any:
+        """Return the kernel as Numba's object, compiled or, if `cached`, loaded from the cache on disk."""
         sig = types.void(*self.typed_arguments(dtype))
         compiled = CFunc(self.function, (sig.args, sig.return_type), locals={}, options={})
-        cache_on_disk(compiled).compile()
-        return int(compiled.address or 0)
+        if cached:
+            cache_on_disk(compiled)
+        compiled.compile()
+        return compiled
+
+    def address(self, dtype: types.Float) -> int:
+        """Compile the kernel, or load it from the cache, and return its address."""
+        return int(self.compiled(dtype).address)
 
 
 KERNELS: list[Kernel] = []

@@ -111,12 +111,6 @@ def _squared_error(a, t, units, loss_factor, delta_factor, delta):
     return loss * loss_factor
 
 
-@njit
-def loss_scratch(units, like):
-    """Elements of scratch memory that `loss_rows` takes."""
-    return 3 * gathered_size(units, like) + 2 * lanes(like)
-
-
 @kernel(INT, NUMBERS, INT, INT, INT, INT, INT, INT, INT, INT_POINTER, DOUBLE, NUMBERS, NUMBERS,
         DOUBLE_POINTER)
 def loss_rows(kernels, loss, outputs, rows, begin, end, units, y, y_kind, y_stride, samples, scale, scratch, deltas,
@@ -130,7 +124,7 @@ def loss_rows(kernels, loss, outputs, rows, begin, end, units, y, y_kind, y_stri
     units : number of outputs
     y, y_kind, y_stride : address of the targets, LABELS, FLOAT32 or FLOAT64, and elements from row to row
     samples : for each row, the sample of `y` it belongs to
-    scratch : `loss_scratch` numbers
+    scratch : `layout.row_scratch_size` numbers
     row_losses : float64, one for each row; NaN for a label that is none of the units
     """
     step, size = lanes(outputs), gathered_size(units, outputs)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from numba import njit, prange
 
 from .activations import IDENTITY, SOFTMAX, softmax_rows
-from .batches import FLOAT32, FLOAT64, stage_rows, unstage_rows
+from .batches import FLOAT32, stage_rows, unstage_rows
 from .dense import backward, backward_items, forward, forward_items, gradient, gradient_items
 from .layout import INPUTS, LAYER_FIELDS, PADDED, UNITS, WEIGHTS
 from .linking import cache_on_disk
 from .panels import padded_columns, panel_width
-from .simd import address, elements_of_line, float64_pointer, flush_denormals, pointer, restore_mode, shift
+from .simd import address, float64_pointer, flush_denormals, pointer, restore_mode, shift
 from .team import TEAM_SIZE, barrier, join
 from .updates import WRITE_GRADIENT
 
@@ -33,10 +33,9 @@ def _share(items, part, parts):
 @njit
 def _to_panels(kernels, integers, x, columns, rows, begin, end, first_row, target):
     """Copy rows of an array at address `x`, from its row `first_row`, to the rows `begin` to `end` of a matrix."""
-    kind = FLOAT32 if elements_of_line(target) == 16 else FLOAT64
     row_numbers = shift(integers, ROW_NUMBERS + first_row - begin)
-    stage_rows(kernels, x, kind, 1, columns, row_numbers, rows, begin, end, columns, target, target, 0, target, target,
-               shift(integers, IGNORED))
+    stage_rows(kernels, x, FLOAT32, 1, columns, row_numbers, rows, begin, end, columns, target, target, 0, target,
+               target, shift(integers, IGNORED))
 
 
 @njit

@@ -295,10 +295,6 @@ def sqrt(x: Lanes) -> Lanes:
 @vector_function
 def maximum(a: Lanes, b: Lanes) -> Lanes:
     """The larger of two vectors, lane by lane; b where either is NaN."""
-    return _larger(a, b)
-
-
-def _larger(a: Lanes, b: Lanes) -> Lanes:
     return a.where(">", b, a, b)
 
 
@@ -450,43 +446,21 @@ def full(typing_context, base, number):
 
 
 @intrinsic
-def keep_first(typing_context, value, count, other):
-    """The first `count` lanes of `value`, the number `other` in the rest."""
+def sum_lanes(typing_context, value):
+    """Sum of the lanes, by halving, in an order fixed by the vector's width."""
 
     def generate(context, builder, sig, values):
-        kind = ir.VectorType(INT64, value.lanes)
-        positions = ir.Constant(kind, list(range(value.lanes)))
-        mask = builder.icmp_signed("<", positions, splat(builder, values[1], kind))
-        rest = _as_lanes(context, builder, sig.args[2], values[2], value)
-        return builder.select(mask, values[0], rest.value)
+        current, width = values[0], value.lanes
+        while width > 1:
+            half = width // 2
+            positions = list(range(half, width)) + list(range(half)) + list(range(width, value.lanes))
+            indices = ir.Constant(ir.VectorType(INT32, value.lanes), positions)
+            swapped = builder.shuffle_vector(current, ir.Constant(current.type, ir.Undefined), indices)
+            current = builder.fadd(current, swapped)
+            width = half
+        return builder.extract_element(current, INT32(0))
 
-    return value(value, types.int64, other), generate
-
-
-def _reduction(combine: Callable[[Lanes, Lanes], Lanes], doc: str) -> Any:
-    """Reduce the lanes of a vector to one number by halving, in an order fixed by the vector's width."""
-
-    @intrinsic
-    def reduce(typing_context, value):
-        def generate(context, builder, sig, values):
-            current, width = values[0], value.lanes
-            while width > 1:
-                half = width // 2
-                positions = list(range(half, width)) + list(range(half)) + list(range(width, value.lanes))
-                indices = ir.Constant(ir.VectorType(INT32, value.lanes), positions)
-                swapped = builder.shuffle_vector(current, ir.Constant(current.type, ir.Undefined), indices)
-                current = combine(Lanes(builder, current, value), Lanes(builder, swapped, value)).value
-                width = half
-            return builder.extract_element(current, INT32(0))
-
-        return value.dtype(value), generate
-
-    reduce.__doc__ = doc
-    return reduce
-
-
-sum_lanes = _reduction(lambda a, b: a + b, "Sum of the lanes.")
-max_lanes = _reduction(_larger, "Largest lane; what it is where some are NaN is not defined.")
+    return value.dtype(value), generate
 
 
 # ---- denormal numbers

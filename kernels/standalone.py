@@ -16,7 +16,7 @@ from numba import config
 from . import activations, batches, layout, losses, products, updates
 from .linking import FLOATS, kernel_table
 from .simd import TILE_VECTORS, lanes_of
-from .threading_layer import team_of
+from .threading_layer import LEAST_PARALLEL_WORK, team_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -59,15 +59,11 @@ ACTIVATIONS = range(activations.SOFTMAX + 1)
 LOSSES = range(losses.MEAN_SQUARED_ERROR + 1)
 
 
-def _kind(dtype: np.dtype[Any]) -> int:
-    return batches.FLOAT32 if dtype == np.float32 else batches.FLOAT64
-
-
 def _to_panels(matrix: Array) -> Array:
     """Copy a 2-d array to column panels, with zeros in the padding."""
     rows, columns = matrix.shape
     panels = layout.aligned_zeros(rows * layout.round_up(columns, lanes_of(matrix.itemsize)), matrix.dtype)
-    batches.stage_rows(kernel_table(matrix.dtype), matrix.ctypes.data, _kind(matrix.dtype), 1, columns, np.arange(rows),
+    batches.stage_rows(kernel_table(matrix.dtype), matrix.ctypes.data, batches.FLOAT32, 1, columns, np.arange(rows),
                        rows, 0, rows, columns, matrix, matrix, 0, matrix, panels, np.zeros(1, np.int64))
     return panels
 
@@ -88,12 +84,7 @@ def _whole_registers(array: Array) -> Array:
 
 def _row_scratch(units: int, dtype: np.dtype[Any]) -> Array:
     """Memory for what works on a register full of rows."""
-    lanes = lanes_of(dtype.itemsize)
-    return layout.aligned_zeros((3 * layout.round_up(units, lanes) + 2) * lanes, dtype)
-
-
-# Multiply-adds of a product below which it runs on one thread: waking the others costs more.
-LEAST_PARALLEL_WORK = 400_000
+    return layout.aligned_zeros(layout.row_scratch_size(units, dtype.itemsize), dtype)
 
 
 class _Memory(threading.local):
@@ -219,7 +210,7 @@ def loss_and_delta(outputs: Array, targets: Array, loss: int) -> tuple[float, Ar
         targets, kind = _check("targets", targets, (rows,), np.dtype(np.int64)), batches.LABELS
     else:
         targets = _check("targets", targets, outputs.shape, outputs.dtype)
-        kind = _kind(outputs.dtype)
+        kind = batches.FLOAT32 if outputs.dtype == np.float32 else batches.FLOAT64
     panels = _to_panels(outputs)
     deltas, row_losses = np.zeros_like(panels), np.zeros(rows)
     losses.loss_rows(kernel_table(outputs.dtype), loss, panels, rows, 0, rows, units, targets.ctypes.data, kind, units,

@@ -8,6 +8,9 @@ import sys
 import threading
 from collections.abc import Iterator
 
+# Multiply-adds of a call below which it runs on one thread: waking the others costs more.
+LEAST_PARALLEL_WORK = 400_000
+
 _forked_after_start = False
 _one_at_a_time = threading.RLock()
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from numba import types
 from numba.core import config
-from numba.core.ccallback import CFunc
 
 import fastmlp.kernels.epoch  # noqa: F401  (brings in all kernels)
 from bench import machine_code, profile_step
@@ -47,11 +45,7 @@ def test_the_command_prints_a_kernel() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="compiled objects are ELF on Linux")
 def test_the_functions_of_a_compiled_object_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))  # what comes from a cache has no names
-    kernel = updates.update
-    signature = types.void(*kernel.typed_arguments(types.float32))
-    compiled: Any = CFunc(kernel.function, (signature.args, signature.return_type), locals={}, options={})
-    compiled.enable_caching()
-    compiled.compile()
+    compiled = updates.update.compiled(types.float32)
     symbols = {name: (place, size) for name, place, size in
                profile_step.functions_of(compiled._library._get_compiled_object())}
     place, size = symbols[compiled._wrapper_name]

@@ -32,11 +32,9 @@ from fastmlp.kernels.simd import (
     fma,
     full,
     int64_pointer,
-    keep_first,
     lanes,
     lanes_of,
     load,
-    max_lanes,
     maximum,
     pointer,
     pointer_at,
@@ -168,50 +166,18 @@ def test_full_repeats_numbers_of_any_type(dtype: str) -> None:
 
 
 @functools.cache
-def keeper(dtype: str) -> Any:
-    @compile_for(dtype, "array", types.int64, types.float64, "array")
-    def keep(x: Array, count: int, other: float, result: Array) -> None:
-        store(pointer(result), 0, keep_first(load(pointer(x), 0), count, other))
-
-    return keep
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_keep_first_replaces_the_lanes_from_count_on(dtype: str) -> None:
-    n = width(dtype)
-    x = np.arange(1, n + 1, dtype=dtype)
-    for count in (-1, 0, 1, 2, n - 1, n, n + 1, 10**6):
-        for other in (0.0, -math.inf, math.nan):
-            result = np.zeros(n, dtype)
-            keeper(dtype)(x, count, other, result)
-            np.testing.assert_array_equal(result, np.where(np.arange(n) < count, x, np.asarray(other, dtype)))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_keep_first_hides_nan_in_the_other_lanes(dtype: str) -> None:
-    x = np.full(width(dtype), np.nan, dtype)
-    result = np.ones_like(x)
-    keeper(dtype)(x, 0, 0.0, result)
-    assert (result == 0).all()
-
-
-@functools.cache
-def reducers(dtype: str) -> tuple[Any, Any]:
+def adder(dtype: str) -> Any:
     @compile_for(dtype, "array", result=FLOATS[dtype])
     def add(x: Array) -> float:
         return sum_lanes(load(pointer(x), 0))
 
-    @compile_for(dtype, "array", result=FLOATS[dtype])
-    def largest(x: Array) -> float:
-        return max_lanes(load(pointer(x), 0))
-
-    return add, largest
+    return add
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sum_lanes_takes_every_lane_once(dtype: str) -> None:
     n = width(dtype)
-    add, _ = reducers(dtype)
+    add = adder(dtype)
     assert add((2.0 ** np.arange(n)).astype(dtype)) == 2.0**n - 1
     for lane in range(n):
         assert add(np.eye(n, dtype=dtype)[lane].copy()) == 1.0
@@ -220,25 +186,13 @@ def test_sum_lanes_takes_every_lane_once(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sum_lanes_keeps_nan_and_infinity(dtype: str) -> None:
     n = width(dtype)
-    add, _ = reducers(dtype)
+    add = adder(dtype)
     for lane in range(n):
         x = np.ones(n, dtype)
         x[lane] = np.nan
         assert math.isnan(add(x))
         x[lane] = -np.inf
         assert add(x) == -np.inf
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_max_lanes_finds_the_largest_in_any_lane(dtype: str) -> None:
-    n = width(dtype)
-    _, largest = reducers(dtype)
-    for lane in range(n):
-        for value in (5.0, np.inf):
-            x = np.arange(-n, 0, dtype=dtype)
-            x[lane] = value
-            assert largest(x) == value
-    assert largest(np.full(n, -np.inf, dtype)) == -np.inf
 
 
 # ---- arithmetic
