@@ -28,7 +28,8 @@ Array = NDArray[Any]
 
 SLICE_SECONDS = 0.1  # compiled calls are cut to about this length, for progress and Ctrl-C
 TRIAL_SECONDS = 0.01  # length of the first slice, and of those that try another number of threads
-SECONDS_BETWEEN_TRIALS = 0.5
+SECONDS_BETWEEN_TRIALS = 0.5  # at most
+CALLS_BETWEEN_TRIALS = 20  # times the length of the trial before, so that trials cost a twentieth of the time
 
 # A small network with a large batch is trained in groups of rows (kernels.epoch); these decide when and how.
 LARGEST_GROUPED_NETWORK = 1 << 15  # parameters
@@ -254,61 +255,83 @@ def threads_for(work: int) -> int:
 def tile_speed(dtype: np.dtype[Any]) -> float:
     """Multiply-adds a second of one core in the micro-kernel, measured."""
     width = TILE_VECTORS * lanes_of(dtype.itemsize)
-    steps, repeat = 128, 64
-    a, b, c = (np.ones(count, dtype) for count in (TILE_ROWS * steps, steps * width, TILE_ROWS * width))
+    steps, tiles = 256, 32  # one call of tens of microseconds: that of a single tile is mostly Python
+    rows = TILE_ROWS * tiles
+    a, b, c = (np.ones(count, dtype) for count in (steps * rows, steps * width, rows * width))
     kernels = kernel_table(dtype)
     best = math.inf
-    for _ in range(20):
+    for _ in range(50):
         began = time.perf_counter()
-        for _ in range(repeat):
-            column_tile(kernels, TILE_ROWS, TILE_VECTORS, 1, steps, a, TILE_ROWS, b, c, 0)
+        column_tile(kernels, TILE_ROWS, TILE_VECTORS, tiles, steps, a, rows, b, c, 0)
         best = min(best, time.perf_counter() - began)
-    return repeat * TILE_ROWS * width * steps / best
+    return rows * width * steps / best
 
 
 class ThreadChoice:
-    """Chooses, while training runs, between one thread and all of them.
+    """Chooses between one thread and all of them for calls of a kind, from how long they take.
 
     On a machine of our own, a step above `LEAST_PARALLEL_WORK` gains by more threads. Where other programs want the
     same processors it may lose by them, a thousandfold if the step is short: a thread that waits at a barrier waits
     for one that is not running. And some pairs of cores are so far apart that small steps lose by it. So when a
-    slice on all threads is slower than what one core does in the micro-kernel, a short slice is run on one thread,
+    call on all threads is slower than what one core does in the micro-kernel, the next one is run on one thread,
     and the faster way is kept; the slower one is tried again from time to time. Results do not depend on the number
     of threads.
+
+    Parameters
+    ----------
+    dtype : of the network
+    work : int
+        Multiply-adds of a step, or of a prediction.
     """
 
-    def __init__(self, network: Network, rows: int) -> None:
-        self.work = training_work(network, rows)
-        self.many = threads_for(self.work)
+    def __init__(self, dtype: np.dtype[Any], work: int) -> None:
+        self.work = work
+        self.many = threads_for(work)
         self.threads = self.many
-        self._suspect = 0.9 * tile_speed(network.dtype) if self.many > 1 else 0.0
+        self._suspect = 0.9 * tile_speed(dtype) if self.many > 1 else 0.0
         self._speeds: dict[int, float] = {}
+        self._steps, self._seconds = 0, 0.0  # of calls since the last judgement
         self._since_trial = 0.0
+        self._between_trials = SECONDS_BETWEEN_TRIALS
         self._trial: int | None = None
 
-    def suits(self, network: Network, rows: int) -> bool:
-        """Whether this choice was made for steps like those, and the number of threads is still the same."""
-        return self.work == training_work(network, rows) and self.many == threads_for(self.work)
+    def suits(self, work: int) -> bool:
+        """Whether this choice was made for calls like those, and the number of threads is still the same."""
+        return self.work == work and self.many == threads_for(work)
 
     def next(self) -> tuple[int, float]:
-        """Return the number of threads of the next slice and the seconds it may take."""
+        """Return the number of threads of the next call and the seconds it may take."""
         if self._trial is not None:
             return self._trial, TRIAL_SECONDS
         return self.threads, SLICE_SECONDS if self._speeds else TRIAL_SECONDS
 
     def report(self, threads: int, steps: int, seconds: float) -> None:
-        """Tell how long a slice of `steps` steps took."""
-        self._speeds[threads] = steps * self.work / max(seconds, 1e-9)
+        """Tell how long a call of `steps` steps, or predictions, took."""
+        # Calls that are shorter than a trial are judged together: a thread that slept is slow to begin.
+        self._steps, self._seconds = self._steps + steps, self._seconds + seconds
+        if self._seconds < 0.5 * TRIAL_SECONDS:
+            return
+        steps, seconds, self._steps, self._seconds = self._steps, self._seconds, 0, 0.0
+        self._speeds[threads] = steps * self.work / seconds
         self._since_trial += seconds
         if self._trial is not None:
             self.threads = max(self._speeds, key=lambda number: self._speeds[number])
             self._trial, self._since_trial = None, 0.0
+            if threads == self.many and self.threads == 1:
+                self._give_up_many(seconds)
             return
-        due = len(self._speeds) == 1 or self._since_trial > SECONDS_BETWEEN_TRIALS
+        if threads == self.many and self._speeds[threads] < self._speeds.get(1, 0.0):
+            self._give_up_many(seconds)
+        due = len(self._speeds) == 1 or self._since_trial > self._between_trials
         if self.threads != self.many and due:
             self._trial = self.many
         elif self.many > 1 and due and self._speeds[self.many] < self._suspect:
             self._trial = 1
+
+    def _give_up_many(self, seconds: float) -> None:
+        """Go on with one thread, after a call on many that took so long, until it is time to try again."""
+        self.threads, self._since_trial = 1, 0.0
+        self._between_trials = min(SECONDS_BETWEEN_TRIALS, CALLS_BETWEEN_TRIALS * seconds)
 
 
 def prediction_call(network: Network, samples: int) -> Call:
@@ -321,6 +344,18 @@ def prediction_call(network: Network, samples: int) -> Call:
         call.context[layout.ROWS] = rows
         call.keep(layout.ORDER, np.zeros(rows * threads, np.int64))
     return call
+
+
+def _predict_timed(call: Call, work: int) -> None:
+    """Run a prediction or evaluation of `work` multiply-adds on one thread or many, as `ThreadChoice` says."""
+    network = call.network
+    choice: ThreadChoice | None = getattr(network.calls, "choice", None)
+    if choice is None or not choice.suits(work):
+        choice = network.calls.choice = ThreadChoice(network.dtype, work)
+    threads, _ = choice.next()
+    began = time.perf_counter()
+    call.predict(threads)
+    choice.report(threads, 1, time.perf_counter() - began)
 
 
 def predict(network: Network, X: Any) -> Array:
@@ -350,7 +385,7 @@ def predict(network: Network, X: Any) -> Array:
         call.context[layout.ROW_LOSSES] = 0
         call.context[layout.RESULTS] = address_of(results)
         call.context[layout.X_NOT_FINITE] = 0
-        call.predict(threads_for(source.rows * network.work))
+        _predict_timed(call, source.rows * network.work)
         call.forget(layout.X)
         if call.context[layout.X_NOT_FINITE]:
             require_finite("X", source.array, network.dtype)
@@ -367,7 +402,7 @@ def evaluate(network: Network, source: Source, targets: Source, loss: int) -> tu
     call.keep(layout.LOSSES, losses)
     call.keep(layout.HITS, hits)
     call.keep(layout.ROW_LOSSES, np.zeros(call.rows * call.threads))
-    call.predict(threads_for(source.rows * network.work))
+    _predict_timed(call, source.rows * network.work)
     for place in (layout.X, layout.Y, layout.LOSSES, layout.HITS, layout.ROW_LOSSES):
         call.forget(place)
     return float(losses.sum() / source.rows), float(hits.sum() / source.rows)

@@ -336,8 +336,10 @@ class Trainer:
 
     def _thread_choice(self, rows: int) -> engine.ThreadChoice:
         """Return what earlier calls of `fit` have learned about the number of threads, or a new start."""
-        if self._choice is None or not self._choice.suits(self.model.network, rows):
-            self._choice = engine.ThreadChoice(self.model.network, rows)
+        network = self.model.network
+        work = engine.training_work(network, rows)
+        if self._choice is None or not self._choice.suits(work):
+            self._choice = engine.ThreadChoice(network.dtype, work)
         return self._choice
 
 

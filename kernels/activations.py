@@ -8,10 +8,8 @@ Softmax is not a function of one element; it works on whole rows, a register of 
 
 from __future__ import annotations
 
-from numba import njit
-
 from .elementary import exp, expm1, sigmoid, tanh
-from .linking import DOUBLE, INT, NUMBERS, kernel
+from .linking import DOUBLE, INT, NUMBERS, inlined, kernel
 from .panels import gather_rows, gathered_size, scatter_rows
 from .simd import (
     Lanes,
@@ -107,7 +105,7 @@ def multiply_by_derivative(code, alpha, deltas, outputs, count):
             store(deltas, i, _elu_backward(load(deltas, i), load(outputs, i), alpha))
 
 
-@njit
+@inlined
 def softmax_exponentials(z, units, target):
     """Write exp(z - max z) to `target`, a register of rows at a time; return (max z, sum of exponentials).
 

@@ -6,9 +6,7 @@ costs some per cent of a step; the products then read memory in order.
 
 from __future__ import annotations
 
-from numba import njit
-
-from .linking import INT, INT_POINTER, NUMBERS, kernel
+from .linking import INT, INT_POINTER, NUMBERS, inlined, kernel
 from .panels import padded_columns, panel_width
 from .simd import (
     CACHE_LINE,
@@ -32,39 +30,48 @@ from .simd import (
 FLOAT32, FLOAT64, UINT8, LABELS = range(4)  # LABELS: int64
 
 
-@njit
-def _convert(source, mean, scale, standardised, count, target):
+@inlined
+def _convert(source, mean, scale, count, target):
     """Convert a row; what has more digits than the network is standardised before it is rounded."""
-    if standardised:
-        for i in range(count):
-            target[i] = (source[i] - mean[i]) * scale[i]
-    else:
-        for i in range(count):
-            target[i] = source[i]
+    for i in range(count):
+        target[i] = (source[i] - mean[i]) * scale[i]
 
 
 # Rows are copied so many at a time, panel after panel, so that only few pages of memory are written in turn.
 ROWS_AT_ONCE = 8
 
 
-@njit
+@inlined
 def _element_bytes(kind):
     return 4 if kind == FLOAT32 else 8 if kind == FLOAT64 else 1
 
 
-@njit
+@inlined
 def lines_of_row(kind, inputs):
     """Cache lines that a row of the inputs takes up, not counting the one it may end in."""
     return (inputs * _element_bytes(kind) + CACHE_LINE - 1) // CACHE_LINE
 
 
-@njit
+@inlined
 def prefetch_line(x, kind, stride, row, line):
     """Ask for one cache line of a row of the inputs."""
     prefetch(uint8_pointer(x), row * stride * _element_bytes(kind) + line * CACHE_LINE)
 
 
-@njit
+@inlined
+def _convert_row(x, kind, stride, row, following, inputs, mean, scale, converted):
+    """Convert a row of the inputs, and ask for the one that follows."""
+    for line in range(lines_of_row(kind, inputs)):
+        prefetch_line(x, kind, stride, following, line)
+    if kind == FLOAT32:
+        _convert(shift(float32_pointer(x), row * stride), mean, scale, inputs, converted)
+    elif kind == FLOAT64:
+        _convert(shift(float64_pointer(x), row * stride), mean, scale, inputs, converted)
+    else:
+        _convert(shift(uint8_pointer(x), row * stride), mean, scale, inputs, converted)
+
+
+@inlined
 def _copy_full_piece(source, mean, scale, standardised, target):
     """Copy as many numbers as a full panel is wide to `target`, as ``(source - mean) * scale`` if `standardised`.
 
@@ -81,7 +88,7 @@ def _copy_full_piece(source, mean, scale, standardised, target):
     return check
 
 
-@njit
+@inlined
 def _copy_piece(source, mean, scale, standardised, count, target):
     """Copy `count` numbers as `_copy_full_piece` does; the sum it returns is a number."""
     check = 0.0
@@ -91,7 +98,7 @@ def _copy_piece(source, mean, scale, standardised, count, target):
     return check
 
 
-@njit
+@inlined
 def _copy_rows(x, stride, index, first, last, end, inputs, mean, scale, standardised, target, rows):
     """Copy rows that hold numbers of the dtype of the network, panel after panel; see `stage_rows`."""
     padded, width = padded_columns(inputs, target), panel_width(target)
@@ -126,30 +133,20 @@ def stage_rows(x, kind, direct, stride, index, rows, begin, end, inputs, mean, s
         to row
     index : for each row of the target, the row of the inputs that is copied there
     direct : whether they are of the dtype of the network, so that nothing is to be converted
-    mean, scale : (inputs,) numbers; used if `standardised`
+    mean, scale : (inputs,) numbers, 0 and 1 unless `standardised`
     converted : (inputs,) numbers of scratch memory
     target : panels of `rows` rows; columns beyond `inputs` are left as they are, and nothing reads them
     not_finite : one number, set to 1 if any of the inputs is not finite in the dtype of the network
     """
     check = full(target, 0.0)
-    if direct:
-        source = pointer_at(x, target)
-        for first in range(begin, end, ROWS_AT_ONCE):
-            check = check + _copy_rows(source, stride, index, first, min(first + ROWS_AT_ONCE, end), end, inputs, mean,
-                                       scale, standardised, target, rows)
-    else:
-        lines = lines_of_row(kind, inputs)
-        for r in range(begin, end):
-            for line in range(lines):
-                prefetch_line(x, kind, stride, index[min(r + 1, end - 1)], line)
-            place = index[r] * stride
-            if kind == FLOAT32:
-                _convert(shift(float32_pointer(x), place), mean, scale, standardised, inputs, converted)
-            elif kind == FLOAT64:
-                _convert(shift(float64_pointer(x), place), mean, scale, standardised, inputs, converted)
-            else:
-                _convert(shift(uint8_pointer(x), place), mean, scale, standardised, inputs, converted)
-            check = check + _copy_rows(converted, 0, index, r, r + 1, r + 1, inputs, mean, scale, 0, target, rows)
+    at_once = ROWS_AT_ONCE if direct else 1
+    for first in range(begin, end, at_once):
+        source, source_stride, unscaled = pointer_at(x, target), stride, standardised
+        if not direct:
+            _convert_row(x, kind, stride, index[first], index[min(first + 1, end - 1)], inputs, mean, scale, converted)
+            source, source_stride, unscaled = converted, 0, 0
+        check = check + _copy_rows(source, source_stride, index, first, min(first + at_once, end), end, inputs, mean,
+                                   scale, unscaled, target, rows)
     if sum_lanes(check) != 0.0:
         not_finite[0] = 1
 

@@ -14,11 +14,9 @@ All arguments are pointers and integers; all matrices lie in panels of columns (
 
 from __future__ import annotations
 
-from numba import njit
-
 from .activations import activate, multiply_by_derivative
 from .layout import INPUTS, PADDED, UNITS, WEIGHTS
-from .linking import DOUBLE, DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, kernel
+from .linking import DOUBLE, DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, inlined, kernel
 from .panels import padded_columns, panel_width, panels_for
 from .simd import TILE_ROWS, full, lanes, load, shift, store
 from .tile import PANELS_AT_ONCE, column_tile, row_tile
@@ -32,19 +30,19 @@ AT_ONCE = tuple(PANELS_AT_ONCE.get(height, 1) for height in range(MOST_ROWS_AT_O
 GRADIENT_ROWS = 256
 
 
-@njit
+@inlined
 def tiles_for(rows):
     """Number of tiles that `rows` rows are cut into; the first ones may be one row taller than the rest."""
     return (rows + TILE_ROWS - 1) // TILE_ROWS
 
 
-@njit
+@inlined
 def _first_row(tile, rows, tiles):
     """Row that a tile begins at."""
     return tile * (rows // tiles) + min(tile, rows % tiles)
 
 
-@njit
+@inlined
 def _row_tiles(kernels, vectors, panels, inputs, a, rows, begin, end, first, last, b, b_panel, c, c_panel):
     """Tiles `first` to `last` of those that the rows `begin` to `end` are cut into."""
     count = end - begin
@@ -59,7 +57,7 @@ def _row_tiles(kernels, vectors, panels, inputs, a, rows, begin, end, first, las
                  begin + _first_row(short, count, tiles), b, b_panel, c, c_panel)
 
 
-@njit
+@inlined
 def forward_items(layer, rows, like):
     """Number of items of `forward` for `rows` rows: the tiles of each panel of outputs."""
     return panels_for(layer[PADDED], like) * tiles_for(rows)
@@ -101,7 +99,7 @@ def forward(kernels, layer, parameters, a, outputs, rows, begin, end, code, alph
         item = stop
 
 
-@njit
+@inlined
 def _transpose_weights(kernels, layer, parameters, first_input, inputs, target, width):
     """Copy rows of W to the panel target[unit, input], zero in columns `inputs` to `width`; a row of zeros follows.
 
@@ -117,7 +115,7 @@ def _transpose_weights(kernels, layer, parameters, first_input, inputs, target, 
         store(target, units * width + i, full(target, 0.0))
 
 
-@njit
+@inlined
 def backward_items(below, rows, like):
     """Number of items of `backward` for `rows` rows: the tiles of each panel of the layer below."""
     return panels_for(below[PADDED], like) * tiles_for(rows)
@@ -158,7 +156,7 @@ def backward(kernels, layer, below, parameters, deltas, deltas_below, outputs_be
         item = stop
 
 
-@njit
+@inlined
 def _column_tiles(kernels, columns, width, rows, a, a_width, b, c, accumulate):
     """C = A^T B for `columns` columns of a panel of A, `rows` rows of A and B, and a panel of B `width` wide."""
     tiles = tiles_for(columns)
@@ -171,7 +169,7 @@ def _column_tiles(kernels, columns, width, rows, a, a_width, b, c, accumulate):
                 accumulate)
 
 
-@njit
+@inlined
 def _sum_rows(block, width, rows, sums, accumulate):
     """sums = the sum of the rows of a panel, added to what is there if `accumulate`."""
     for i in range(0, width, lanes(block)):
@@ -190,7 +188,7 @@ def _sum_rows(block, width, rows, sums, accumulate):
         store(sums, i, (total + second) + (third + fourth))
 
 
-@njit
+@inlined
 def gradient_items(layer, like):
     """Number of items of `gradient`: for each panel of weights, its parts that belong to a panel of inputs."""
     return panels_for(layer[PADDED], like) * panels_for(layer[INPUTS], like)

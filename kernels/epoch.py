@@ -26,13 +26,12 @@ from numba import njit, prange
 from . import layout
 from .batches import LABELS, unstage_rows
 from .layout import INPUTS, OUTPUTS, PADDED, UNITS, WEIGHTS
-from .linking import INT, INT_POINTER, NUMBERS, cache_on_disk, kernel
+from .linking import INT, INT_POINTER, NUMBERS, cache_on_disk, inlined, kernel
 from .losses import BINARY_CROSS_ENTROPY, read_targets
 from .panels import panels_for, place_of
 from .passes import (
     forward_backward,
     forward_pass,
-    kernels_of,
     layer_of,
     loss_and_deltas,
     output_layer,
@@ -60,8 +59,8 @@ from .team import barrier, join
 from .updates import COEFFICIENTS, WRITE_GRADIENT, step_coefficients, update
 
 
-@njit
-def _group_gradients(context, parameters, scratch, index, rows, row_losses, part, parts):
+@inlined
+def _group_gradients(kernels, context, parameters, scratch, index, rows, row_losses, part, parts):
     """Gradients of a thread's share of the groups of rows of a batch."""
     groups = context[layout.GROUPS]
     workspace = shift(pointer_at(context[layout.WORKSPACE], scratch), part * context[layout.WORKSPACE_SIZE])
@@ -74,16 +73,15 @@ def _group_gradients(context, parameters, scratch, index, rows, row_losses, part
                 store(gradients, i, full(gradients, 0.0))
         for row in range(begin, end, context[layout.PASS_ROWS]):
             count = min(context[layout.PASS_ROWS], end - row)
-            forward_backward(context, parameters, workspace, scratch, shift(index, row), count, 1.0 / rows,
-                             shift(row_losses, row), 0, 1, 0)
-            weight_gradients(context, parameters, workspace, scratch, count, WRITE_GRADIENT, coefficients, gradients,
-                             int(row > begin), index, 0, 0, 1)
+            forward_backward(kernels, context, parameters, workspace, scratch, shift(index, row), count, 1.0 / rows,
+                             shift(row_losses, row), 0, 1)
+            weight_gradients(kernels, context, parameters, workspace, scratch, count, WRITE_GRADIENT, coefficients,
+                             gradients, int(row > begin), index, 0, 0, 1)
 
 
-@njit
-def _apply_group_gradients(context, parameters, optimizer, coefficients, part, parts):
+@inlined
+def _apply_group_gradients(kernels, context, parameters, optimizer, coefficients, part, parts):
     """Sum the groups' gradients, in order, into the first and update the parameters of a share of the panels."""
-    kernels = kernels_of(context)
     gradients = pointer_at(context[layout.GRADIENTS], parameters)
     state = pointer_at(context[layout.STATE], parameters)
     total = context[layout.COUNT]
@@ -107,14 +105,13 @@ def _apply_group_gradients(context, parameters, optimizer, coefficients, part, p
 
 
 @kernel(INT, INT, NUMBERS, INT_POINTER)
-def train_part(part, parts, parameters, context):
+def train_part(kernels, part, parts, parameters, context):
     """What one thread does of the steps FIRST_STEP to LAST_STEP."""
     team = int64_pointer(context[layout.TEAM])
     order_epoch = context[layout.ORDER_EPOCH]
     parts = join(team, part, parts)
     if parts == 0:
         return
-    goal = parts
     mode = flush_denormals()
     workspace = pointer_at(context[layout.WORKSPACE], parameters)
     scratch = shift(pointer_at(context[layout.SCRATCH], parameters), part * context[layout.SCRATCH_SIZE])
@@ -140,24 +137,24 @@ def train_part(part, parts, parameters, context):
                 shuffle(order, samples, context[layout.SEED], epoch)
                 context[layout.ORDER_EPOCH] = epoch
             order_epoch = epoch
-            goal = barrier(team, parts, goal)
+            barrier(team, parts)
         step_coefficients(optimizer, float64_pointer(context[layout.SETTINGS]), rates[step - first_step],
                           context[layout.UPDATES_BEFORE] + step + 1, coefficients)
 
         if context[layout.GROUPS] > 1:
-            _group_gradients(context, parameters, scratch, index, rows, row_losses, part, parts)
-            goal = barrier(team, parts, goal)
+            _group_gradients(kernels, context, parameters, scratch, index, rows, row_losses, part, parts)
+            barrier(team, parts)
             last_pass = 0
         else:
             last_pass = (rows - 1) // context[layout.PASS_ROWS] * context[layout.PASS_ROWS]
             for row in range(0, last_pass + 1, context[layout.PASS_ROWS]):
                 count = min(context[layout.PASS_ROWS], rows - row)
-                goal = forward_backward(context, parameters, workspace, scratch, shift(index, row), count, 1.0 / rows,
-                                        shift(row_losses, row), part, parts, goal)
+                forward_backward(kernels, context, parameters, workspace, scratch, shift(index, row), count,
+                                 1.0 / rows, shift(row_losses, row), part, parts)
                 if row < last_pass:
-                    weight_gradients(context, parameters, workspace, scratch, count, WRITE_GRADIENT, coefficients,
-                                     gradients, int(row > 0), index, 0, part, parts)
-                    goal = barrier(team, parts, goal)
+                    weight_gradients(kernels, context, parameters, workspace, scratch, count, WRITE_GRADIENT,
+                                     coefficients, gradients, int(row > 0), index, 0, part, parts)
+                    barrier(team, parts)
         if part == 0:
             total = 0.0
             for r in range(rows):
@@ -166,11 +163,11 @@ def train_part(part, parts, parameters, context):
             if not math.isfinite(total):
                 context[layout.NOT_FINITE] = step + 1
         if context[layout.GROUPS] > 1:
-            _apply_group_gradients(context, parameters, optimizer, coefficients, part, parts)
+            _apply_group_gradients(kernels, context, parameters, optimizer, coefficients, part, parts)
         else:
-            weight_gradients(context, parameters, workspace, scratch, rows - last_pass, optimizer, coefficients,
-                             gradients, int(last_pass > 0), shift(index, rows), following, part, parts)
-        goal = barrier(team, parts, goal)
+            weight_gradients(kernels, context, parameters, workspace, scratch, rows - last_pass, optimizer,
+                             coefficients, gradients, int(last_pass > 0), shift(index, rows), following, part, parts)
+        barrier(team, parts)
         if part == 0:
             context[layout.STEPS_DONE] = step + 1
         if context[layout.NOT_FINITE]:
@@ -178,7 +175,7 @@ def train_part(part, parts, parameters, context):
     restore_mode(mode)
 
 
-@njit
+@inlined
 def _count_hits(context, outputs, rows, samples, target):
     """Right predictions among `rows` rows of outputs or pre-activations: arg max, or the side of the threshold."""
     layer = layer_of(context, context[layout.DEPTH] - 1)
@@ -210,49 +207,61 @@ def _count_hits(context, outputs, rows, samples, target):
     return hits
 
 
+@inlined
+def _predict_chunk(kernels, context, parameters, workspace, scratch, begin, rows):
+    """Write the outputs of `rows` staged rows to the RESULTS of the rows from `begin` on."""
+    depth = context[layout.DEPTH]
+    forward_pass(kernels, context, parameters, workspace, scratch, rows, depth, 0, 1)
+    layer = layer_of(context, depth - 1)
+    results = shift(pointer_at(context[layout.RESULTS], workspace), begin * layer[UNITS])
+    unstage_rows(kernels, shift(workspace, layer[OUTPUTS]), rows, 0, rows, layer[UNITS], results, layer[UNITS])
+
+
+@inlined
+def _evaluate_chunk(kernels, context, parameters, workspace, scratch, index, rows, chunk, row_losses):
+    """Write a chunk's sum of losses to LOSSES and its number of right predictions to HITS."""
+    depth = context[layout.DEPTH]
+    forward_pass(kernels, context, parameters, workspace, scratch, rows, depth - 1, 0, 1)
+    output_layer(kernels, context, parameters, workspace, scratch, rows, 0, rows)
+    outputs = shift(workspace, layer_of(context, depth - 1)[OUTPUTS])
+    float64_pointer(context[layout.HITS])[chunk] = _count_hits(context, outputs, rows, index,
+                                                               shift(scratch, context[layout.SCRATCH_ROWS]))
+    loss_and_deltas(kernels, context, workspace, scratch, index, rows, 0, rows, 1.0, row_losses)
+    total = 0.0
+    for r in range(rows):
+        total += row_losses[r]
+    float64_pointer(context[layout.LOSSES])[chunk] = total
+
+
 @kernel(INT, INT, NUMBERS, INT_POINTER)
-def predict_part(part, parts, parameters, context):
+def predict_part(kernels, part, parts, parameters, context):
     """What one thread does of a prediction (RESULTS) or evaluation (LOSSES, HITS): whole chunks of ROWS rows."""
-    kernels = kernels_of(context)
     mode = flush_denormals()
     workspace = shift(pointer_at(context[layout.WORKSPACE], parameters), part * context[layout.WORKSPACE_SIZE])
     scratch = shift(pointer_at(context[layout.SCRATCH], parameters), part * context[layout.SCRATCH_SIZE])
-    samples, depth = context[layout.SAMPLES], context[layout.DEPTH]
-    layer = layer_of(context, depth - 1)
-    outputs = shift(workspace, layer[OUTPUTS])
-    units = layer[UNITS]
+    index = shift(int64_pointer(context[layout.ORDER]), part * context[layout.ROWS])
+    samples = context[layout.SAMPLES]
     chunks = (samples + context[layout.ROWS] - 1) // context[layout.ROWS]
     for chunk in range(chunks * part // parts, chunks * (part + 1) // parts):
         begin, end = samples * chunk // chunks, samples * (chunk + 1) // chunks
         rows = end - begin
-        index = shift(int64_pointer(context[layout.ORDER]), part * context[layout.ROWS])
         for r in range(rows):
             index[r] = begin + r
-        stage(context, scratch, index, rows)
+        stage(kernels, context, scratch, index, rows)
         if context[layout.ROW_LOSSES] == 0:
-            forward_pass(context, parameters, workspace, scratch, rows, depth, 0, 1, 0)
-            unstage_rows(kernels, outputs, rows, 0, rows, units,
-                         shift(pointer_at(context[layout.RESULTS], workspace), begin * units), units)
-            continue
-        row_losses = shift(float64_pointer(context[layout.ROW_LOSSES]), part * context[layout.ROWS])
-        forward_pass(context, parameters, workspace, scratch, rows, depth - 1, 0, 1, 0)
-        output_layer(context, parameters, workspace, scratch, rows, 0, rows)
-        float64_pointer(context[layout.HITS])[chunk] = _count_hits(context, outputs, rows, index,
-                                                                   shift(scratch, context[layout.SCRATCH_ROWS]))
-        loss_and_deltas(context, workspace, scratch, index, rows, 0, rows, 1.0, row_losses)
-        total = 0.0
-        for r in range(rows):
-            total += row_losses[r]
-        float64_pointer(context[layout.LOSSES])[chunk] = total
+            _predict_chunk(kernels, context, parameters, workspace, scratch, begin, rows)
+        else:
+            row_losses = shift(float64_pointer(context[layout.ROW_LOSSES]), part * context[layout.ROWS])
+            _evaluate_chunk(kernels, context, parameters, workspace, scratch, index, rows, chunk, row_losses)
     restore_mode(mode)
 
 
 TRAIN, PREDICT = range(2)
 
 
-@njit
+@inlined
 def _run_part(program, part, parts, context):
-    kernels = kernels_of(context)
+    kernels = int64_pointer(context[layout.KERNELS])
     # The table holds kernels of one dtype; to the caller's code, which only passes the pointer on, all are alike.
     parameters = float32_pointer(context[layout.PARAMETERS])
     if program == TRAIN:

@@ -14,12 +14,10 @@ whose derivative is then applied to the loss by a.
 
 from __future__ import annotations
 
-from numba import njit
-
 from .activations import softmax_exponentials
 from .batches import FLOAT32, LABELS
 from .elementary import log, sigmoid, softplus
-from .linking import DOUBLE, DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, kernel
+from .linking import DOUBLE, DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, inlined, kernel
 from .panels import gather_rows, gathered_size, place_of, scatter_rows
 from .simd import (
     float32_pointer,
@@ -36,13 +34,13 @@ from .simd import (
 CROSS_ENTROPY, BINARY_CROSS_ENTROPY, HALF_SQUARED_ERROR, MEAN_SQUARED_ERROR = range(4)
 
 
-@njit
+@inlined
 def takes_preactivations(loss):
     """Whether a loss works on pre-activations, so that the output layer's activation is not applied before it."""
     return loss in (CROSS_ENTROPY, BINARY_CROSS_ENTROPY)
 
 
-@njit
+@inlined
 def read_targets(y, kind, stride, sample, units, target, step):
     """Copy one sample's targets to every `step`-th element of `target`, in the dtype of the network."""
     if kind == FLOAT32:
@@ -59,7 +57,7 @@ def read_targets(y, kind, stride, sample, units, target, step):
 # function writes the deltas, which may take the place of z, and returns a register of losses.
 
 
-@njit
+@inlined
 def _label_cross_entropy(z, units, scale, delta):
     """Softmax times `scale`, and log sum exp z in two parts: what is left is to subtract at the label."""
     step = lanes(z)
@@ -70,7 +68,7 @@ def _label_cross_entropy(z, units, scale, delta):
     return top, log(total)
 
 
-@njit
+@inlined
 def _target_cross_entropy(z, t, units, scale, exponentials, delta):
     """Cross entropy with a probability for each unit."""
     step = lanes(z)
@@ -87,7 +85,7 @@ def _target_cross_entropy(z, t, units, scale, exponentials, delta):
     return loss
 
 
-@njit
+@inlined
 def _binary_cross_entropy(z, t, units, scale, delta):
     """Mean over the units of softplus(z) - t z."""
     step = lanes(z)
@@ -99,7 +97,7 @@ def _binary_cross_entropy(z, t, units, scale, delta):
     return loss * (1.0 / units)
 
 
-@njit
+@inlined
 def _squared_error(a, t, units, loss_factor, delta_factor, delta):
     """loss_factor * sum of squared errors; the loss by outputs is delta_factor * error."""
     step = lanes(a)

@@ -12,33 +12,32 @@ operations on registers, and no lane is idle however few units there are.
 
 from __future__ import annotations
 
-from numba import njit
-
+from .linking import inlined
 from .simd import TILE_VECTORS, lanes, shift
 from .transposes import transpose
 
 
-@njit
+@inlined
 def panel_width(pointer_like):
     """Columns of a full panel."""
     return TILE_VECTORS * lanes(pointer_like)
 
 
-@njit
+@inlined
 def padded_columns(columns, pointer_like):
     """Columns rounded up to whole registers."""
     step = lanes(pointer_like)
     return (columns + step - 1) // step * step
 
 
-@njit
+@inlined
 def panels_for(columns, pointer_like):
     """Number of panels that hold `columns` columns."""
     width = panel_width(pointer_like)
     return (columns + width - 1) // width
 
 
-@njit
+@inlined
 def place_of(row, column, rows, columns, pointer_like):
     """Where the element (row, column) of a matrix of that many rows and columns lies."""
     width = panel_width(pointer_like)
@@ -46,13 +45,13 @@ def place_of(row, column, rows, columns, pointer_like):
     return first * rows + row * min(width, padded_columns(columns, pointer_like) - first) + column - first
 
 
-@njit
+@inlined
 def gathered_size(units, pointer_like):
     """Elements that `gather_rows` may write."""
     return padded_columns(units, pointer_like) * lanes(pointer_like)
 
 
-@njit
+@inlined
 def gather_rows(kernels, matrix, rows, first, count, units, target):
     """Transpose the rows `first` to ``first + count``, a register full at most, to target[unit, row]."""
     width, padded, step = panel_width(matrix), padded_columns(units, matrix), lanes(matrix)
@@ -62,7 +61,7 @@ def gather_rows(kernels, matrix, rows, first, count, units, target):
                   shift(target, column * step), step)
 
 
-@njit
+@inlined
 def scatter_rows(kernels, source, matrix, rows, first, count, units):
     """Undo `gather_rows`: write source[unit, row] to the rows of a matrix, with zeros in the padding of its columns."""
     width, padded, step = panel_width(matrix), padded_columns(units, matrix), lanes(matrix)

@@ -2,18 +2,17 @@
 
 `context` holds the arguments of the call (`layout`), `workspace` the outputs and deltas of a pass, `scratch` the memory
 of one thread, `index` the samples that the rows of the pass are. Each function is called by every member of the
-team, `part` of `parts`, and does that member's share of each phase. `goal` is what the barrier counts to next.
+team, `part` of `parts`, and does that member's share of each phase.
 """
 
 from __future__ import annotations
-
-from numba import njit
 
 from . import layout
 from .activations import IDENTITY, SOFTMAX, multiply_by_derivative, softmax_backward_rows, softmax_rows
 from .batches import lines_of_row, prefetch_line, stage_rows
 from .dense import backward, backward_items, forward, forward_items, gradient, gradient_items
 from .layout import ACTIVATION, DELTAS, INPUTS, LAYER_FIELDS, OUTPUTS, PADDED, UNITS
+from .linking import DOUBLE, DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, inlined, kernel
 from .losses import loss_rows, takes_preactivations
 from .panels import panel_width
 from .simd import float64_pointer, int64_pointer, pointer_at, shift
@@ -23,29 +22,24 @@ from .team import barrier
 LEAST_SHARED_WORK = 16_000
 
 
-@njit
-def kernels_of(context):
-    return int64_pointer(context[layout.KERNELS])
-
-
-@njit
+@inlined
 def layer_of(context, number):
     return shift(int64_pointer(context[layout.LAYERS]), number * LAYER_FIELDS)
 
 
-@njit
+@inlined
 def alpha_of(context, number):
     return float64_pointer(context[layout.ALPHAS])[number]
 
 
-@njit
+@inlined
 def first_of(items, part, parts, work):
     """First item of a part's share of a phase of `work` multiply-adds; `part + 1` gives its end."""
     workers = parts if work >= LEAST_SHARED_WORK else 1
     return items * min(part, workers) // workers
 
 
-@njit
+@inlined
 def _inputs_of(context, l, workspace, scratch):
     """Where the inputs of layer `l` lie."""
     if l > 0:
@@ -53,26 +47,25 @@ def _inputs_of(context, l, workspace, scratch):
     return shift(scratch, context[layout.SCRATCH_STAGED])
 
 
-@njit
+@inlined
 def _row_scratch(context, scratch):
     """Scratch memory for what works on a register full of rows."""
     return shift(scratch, context[layout.SCRATCH_ROWS])
 
 
-@njit
-def stage(context, scratch, index, rows):
+@inlined
+def stage(kernels, context, scratch, index, rows):
     """Copy the rows of a pass into panels: every thread for itself, so that the copy is in its own cache."""
     x_mean, x_scale = pointer_at(context[layout.X_MEAN], scratch), pointer_at(context[layout.X_SCALE], scratch)
-    stage_rows(kernels_of(context), context[layout.X], context[layout.X_KIND], context[layout.X_DIRECT],
+    stage_rows(kernels, context[layout.X], context[layout.X_KIND], context[layout.X_DIRECT],
                context[layout.X_STRIDE], index, rows, 0, rows, layer_of(context, 0)[INPUTS], x_mean, x_scale,
                context[layout.X_STANDARDISED], shift(scratch, context[layout.SCRATCH_LINE]),
                shift(scratch, context[layout.SCRATCH_STAGED]), shift(context, layout.X_NOT_FINITE))
 
 
-@njit
-def forward_pass(context, parameters, workspace, scratch, rows, layers, part, parts, goal):
+@kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT, INT, INT, INT)
+def forward_pass(kernels, context, parameters, workspace, scratch, rows, layers, part, parts):
     """Go forward through the first `layers` layers, from staged rows; each ends with a barrier."""
-    kernels = kernels_of(context)
     team = int64_pointer(context[layout.TEAM])
     for l in range(layers):
         layer = layer_of(context, l)
@@ -82,18 +75,16 @@ def forward_pass(context, parameters, workspace, scratch, rows, layers, part, pa
         forward(kernels, layer, parameters, _inputs_of(context, l, workspace, scratch), outputs, rows, 0, rows,
                 layer[ACTIVATION], alpha_of(context, l), first_of(items, part, parts, work),
                 first_of(items, part + 1, parts, work))
-        goal = barrier(team, parts, goal)
+        barrier(team, parts)
         if layer[ACTIVATION] == SOFTMAX:
             softmax_rows(kernels, outputs, rows, first_of(rows, part, parts, work),
                          first_of(rows, part + 1, parts, work), layer[UNITS], _row_scratch(context, scratch))
-            goal = barrier(team, parts, goal)
-    return goal
+            barrier(team, parts)
 
 
-@njit
-def output_layer(context, parameters, workspace, scratch, rows, begin, end):
+@inlined
+def output_layer(kernels, context, parameters, workspace, scratch, rows, begin, end):
     """Forward through the output layer for rows `begin` to `end`, leaving what the loss takes."""
-    kernels = kernels_of(context)
     l = context[layout.DEPTH] - 1
     layer = layer_of(context, l)
     outputs = shift(workspace, layer[OUTPUTS])
@@ -104,35 +95,35 @@ def output_layer(context, parameters, workspace, scratch, rows, begin, end):
         softmax_rows(kernels, outputs, rows, begin, end, layer[UNITS], _row_scratch(context, scratch))
 
 
-@njit
-def loss_and_deltas(context, workspace, scratch, index, rows, begin, end, scale, row_losses):
+@inlined
+def loss_and_deltas(kernels, context, workspace, scratch, index, rows, begin, end, scale, row_losses):
     """Losses of rows `begin` to `end`, and the derivative of `scale` times their sum by the outputs."""
     layer = layer_of(context, context[layout.DEPTH] - 1)
-    loss_rows(kernels_of(context), context[layout.LOSS], shift(workspace, layer[OUTPUTS]), rows, begin, end,
+    loss_rows(kernels, context[layout.LOSS], shift(workspace, layer[OUTPUTS]), rows, begin, end,
               layer[UNITS], context[layout.Y], context[layout.Y_KIND], context[layout.Y_STRIDE], index, scale,
               _row_scratch(context, scratch), shift(workspace, layer[DELTAS]), row_losses)
 
 
-@njit
-def _backward_layer(context, parameters, workspace, scratch, l, rows, begin, end, first, last):
+@inlined
+def _backward_layer(kernels, context, parameters, workspace, scratch, l, rows, begin, end, first, last):
     """Delta of layer ``l - 1`` from that of layer `l`, for rows `begin` to `end`; items first to last."""
     layer, below = layer_of(context, l), layer_of(context, l - 1)
-    backward(kernels_of(context), layer, below, parameters, shift(workspace, layer[DELTAS]),
+    backward(kernels, layer, below, parameters, shift(workspace, layer[DELTAS]),
              shift(workspace, below[DELTAS]), shift(workspace, below[OUTPUTS]), rows, begin, end, below[ACTIVATION],
              alpha_of(context, l - 1), shift(scratch, context[layout.SCRATCH_PANEL]), first, last)
 
 
-@njit
-def _softmax_backward(context, workspace, scratch, l, rows, begin, end):
+@inlined
+def _softmax_backward(kernels, context, workspace, scratch, l, rows, begin, end):
     """Finish the delta of layer `l` where its activation is softmax."""
     layer = layer_of(context, l)
     if layer[ACTIVATION] == SOFTMAX:
-        softmax_backward_rows(kernels_of(context), shift(workspace, layer[DELTAS]), shift(workspace, layer[OUTPUTS]),
+        softmax_backward_rows(kernels, shift(workspace, layer[DELTAS]), shift(workspace, layer[OUTPUTS]),
                               rows, begin, end, layer[UNITS], _row_scratch(context, scratch))
 
 
-@njit
-def _derivative_of_output(context, workspace, scratch, rows, begin, end):
+@inlined
+def _derivative_of_output(kernels, context, workspace, scratch, rows, begin, end):
     """Turn loss by outputs into delta, for a loss that does not do so itself."""
     l = context[layout.DEPTH] - 1
     layer = layer_of(context, l)
@@ -140,50 +131,49 @@ def _derivative_of_output(context, workspace, scratch, rows, begin, end):
     for column in range(0, layer[PADDED], width):
         columns = min(width, layer[PADDED] - column)
         block = column * rows + begin * columns
-        multiply_by_derivative(kernels_of(context), layer[ACTIVATION], alpha_of(context, l),
+        multiply_by_derivative(kernels, layer[ACTIVATION], alpha_of(context, l),
                                shift(workspace, layer[DELTAS] + block), shift(workspace, layer[OUTPUTS] + block),
                                (end - begin) * columns)
-    _softmax_backward(context, workspace, scratch, l, rows, begin, end)
+    _softmax_backward(kernels, context, workspace, scratch, l, rows, begin, end)
 
 
-@njit
-def forward_backward(context, parameters, workspace, scratch, index, rows, scale, row_losses, part, parts, goal):
+@kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT_POINTER, INT, DOUBLE, DOUBLE_POINTER, INT, INT)
+def forward_backward(kernels, context, parameters, workspace, scratch, index, rows, scale, row_losses, part, parts):
     """Outputs and deltas of all layers for `rows` rows, of the loss times `scale`; ends with a barrier."""
     team = int64_pointer(context[layout.TEAM])
     depth = context[layout.DEPTH]
-    stage(context, scratch, index, rows)
-    goal = forward_pass(context, parameters, workspace, scratch, rows, depth - 1, part, parts, goal)
+    stage(kernels, context, scratch, index, rows)
+    forward_pass(kernels, context, parameters, workspace, scratch, rows, depth - 1, part, parts)
 
     layer = layer_of(context, depth - 1)
     work = rows * layer[INPUTS] * layer[PADDED]
     begin, end = first_of(rows, part, parts, work), first_of(rows, part + 1, parts, work)
     if begin < end:
-        output_layer(context, parameters, workspace, scratch, rows, begin, end)
-        loss_and_deltas(context, workspace, scratch, index, rows, begin, end, scale, row_losses)
+        output_layer(kernels, context, parameters, workspace, scratch, rows, begin, end)
+        loss_and_deltas(kernels, context, workspace, scratch, index, rows, begin, end, scale, row_losses)
         if not takes_preactivations(context[layout.LOSS]):
-            _derivative_of_output(context, workspace, scratch, rows, begin, end)
+            _derivative_of_output(kernels, context, workspace, scratch, rows, begin, end)
         if depth > 1:
             below = layer_of(context, depth - 2)
-            _backward_layer(context, parameters, workspace, scratch, depth - 1, rows, begin, end,
+            _backward_layer(kernels, context, parameters, workspace, scratch, depth - 1, rows, begin, end,
                             0, backward_items(below, end - begin, workspace))
-            _softmax_backward(context, workspace, scratch, depth - 2, rows, begin, end)
-    goal = barrier(team, parts, goal)
+            _softmax_backward(kernels, context, workspace, scratch, depth - 2, rows, begin, end)
+    barrier(team, parts)
 
     for l in range(depth - 2, 0, -1):
         layer, below = layer_of(context, l), layer_of(context, l - 1)
         items = backward_items(below, rows, workspace)
         work = rows * layer[INPUTS] * layer[PADDED]
-        _backward_layer(context, parameters, workspace, scratch, l, rows, 0, rows,
+        _backward_layer(kernels, context, parameters, workspace, scratch, l, rows, 0, rows,
                         first_of(items, part, parts, work), first_of(items, part + 1, parts, work))
-        goal = barrier(team, parts, goal)
+        barrier(team, parts)
         if below[ACTIVATION] == SOFTMAX:
-            _softmax_backward(context, workspace, scratch, l - 1, rows, first_of(rows, part, parts, work),
+            _softmax_backward(kernels, context, workspace, scratch, l - 1, rows, first_of(rows, part, parts, work),
                               first_of(rows, part + 1, parts, work))
-            goal = barrier(team, parts, goal)
-    return goal
+            barrier(team, parts)
 
 
-@njit
+@inlined
 def _prefetch_rows(context, index, first, last):
     """Ask for the cache lines `first` to `last` of the rows that `index` names, counted through all of them."""
     kind, inputs = context[layout.X_KIND], layer_of(context, 0)[INPUTS]
@@ -192,15 +182,14 @@ def _prefetch_rows(context, index, first, last):
         prefetch_line(context[layout.X], kind, context[layout.X_STRIDE], index[line // lines], line % lines)
 
 
-@njit
-def weight_gradients(context, parameters, workspace, scratch, rows, optimizer, coefficients, gradients, accumulate,
-                     next_index, next_rows, part, parts):
+@kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT, INT, DOUBLE_POINTER, NUMBERS, INT, INT_POINTER, INT, INT, INT)
+def weight_gradients(kernels, context, parameters, workspace, scratch, rows, optimizer, coefficients, gradients,
+                     accumulate, next_index, next_rows, part, parts):
     """Weight gradients of all layers, and the updates they cause.
 
     Meanwhile the rows of the next pass, which `next_index` names, are brought nearer: they lie anywhere in memory, and
     the processor has nothing else to fetch.
     """
-    kernels = kernels_of(context)
     state = pointer_at(context[layout.STATE], workspace)
     next_lines = next_rows * lines_of_row(context[layout.X_KIND], layer_of(context, 0)[INPUTS])
     for l in range(context[layout.DEPTH]):

@@ -12,7 +12,7 @@ from .activations import IDENTITY, SOFTMAX, softmax_rows
 from .batches import FLOAT32, stage_rows, unstage_rows
 from .dense import backward, backward_items, forward, forward_items, gradient, gradient_items
 from .layout import INPUTS, LAYER_FIELDS, PADDED, UNITS, WEIGHTS
-from .linking import cache_on_disk
+from .linking import cache_on_disk, inlined
 from .panels import padded_columns, panel_width
 from .simd import address, float64_pointer, flush_denormals, pointer, restore_mode, shift
 from .team import TEAM_SIZE, barrier, join
@@ -25,12 +25,12 @@ FORWARD, BACKWARD, GRADIENT = range(3)
 LAYER, BELOW, TEAM, IGNORED, ROW_NUMBERS = 0, LAYER_FIELDS, 64, 64 + TEAM_SIZE, 65 + TEAM_SIZE
 
 
-@njit
+@inlined
 def _share(items, part, parts):
     return items * part // parts
 
 
-@njit
+@inlined
 def _to_panels(kernels, integers, x, columns, rows, begin, end, first_row, target):
     """Copy rows of an array at address `x`, from its row `first_row`, to the rows `begin` to `end` of a matrix."""
     row_numbers = shift(integers, ROW_NUMBERS + first_row - begin)
@@ -38,19 +38,19 @@ def _to_panels(kernels, integers, x, columns, rows, begin, end, first_row, targe
                target, shift(integers, IGNORED))
 
 
-@njit
+@inlined
 def scratch_size(padded_units, like):
     """Elements of scratch memory that a thread takes."""
     return (padded_units + 1) * panel_width(like)
 
 
-@njit
+@inlined
 def _describe(layer, inputs, units, like):
     """Fill in what the kernels read of a row of the table of layers."""
     layer[INPUTS], layer[UNITS], layer[PADDED], layer[WEIGHTS] = inputs, units, padded_columns(units, like), 0
 
 
-@njit
+@inlined
 def _part(program, part, parts, kernels, integers, code, alpha, memory, first, second, vector, outputs, result):
     """What one thread does of a product; see `multiply`."""
     team = shift(integers, TEAM)
@@ -58,7 +58,6 @@ def _part(program, part, parts, kernels, integers, code, alpha, memory, first, s
     if parts == 0:
         return
     mode = flush_denormals()
-    goal = parts
     rows = first.shape[0]
     inputs = second.shape[0] if program != GRADIENT else first.shape[1]
     units = second.shape[1]
@@ -82,7 +81,7 @@ def _part(program, part, parts, kernels, integers, code, alpha, memory, first, s
             _to_panels(kernels, integers, address(vector), units, inputs + 1, inputs, inputs + 1, 0, weights)
     if program == BACKWARD and code != IDENTITY:
         _to_panels(kernels, integers, address(outputs), inputs, rows, begin, end, begin, of_inputs)
-    goal = barrier(team, parts, goal)
+    barrier(team, parts)
 
     if program == FORWARD:
         items = forward_items(layer, rows, memory)
@@ -96,7 +95,7 @@ def _part(program, part, parts, kernels, integers, code, alpha, memory, first, s
         items = gradient_items(layer, memory)
         gradient(kernels, layer, of_inputs, of_units, rows, WRITE_GRADIENT, float64_pointer(0), weights, weights, 0,
                  weights, 0, scratch, _share(items, part, parts), _share(items, part + 1, parts))
-    goal = barrier(team, parts, goal)
+    barrier(team, parts)
 
     target = pointer(result)
     if program == FORWARD:

@@ -7,14 +7,15 @@ the usual statistical tests on consecutive counters.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from .linking import inlined
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
-@njit
+@inlined
 def mix(x):
     """Scramble a 64-bit unsigned integer, one to one."""
     x = (x ^ (x >> np.uint64(30))) * MIX_1
@@ -22,19 +23,19 @@ def mix(x):
     return x ^ (x >> np.uint64(31))
 
 
-@njit
+@inlined
 def stream_key(seed, stream):
     """Key of the stream of random numbers with number `stream` under `seed`."""
     return mix(mix(np.uint64(seed) + GOLDEN) ^ (np.uint64(stream) * GOLDEN))
 
 
-@njit
+@inlined
 def random_bits(key, position):
     """64 random bits at a position of a stream."""
     return mix(key + np.uint64(position) * GOLDEN)
 
 
-@njit
+@inlined
 def random_below(key, position, bound):
     """Random integer in [0, bound) for bound below 2**32: the high part of a product (Lemire, 2019).
 
@@ -43,7 +44,7 @@ def random_below(key, position, bound):
     return np.int64(((random_bits(key, position) >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32))
 
 
-@njit
+@inlined
 def shuffle(order, count, seed, stream):
     """Fill `order` with a random permutation of 0 ... count - 1 (Fisher and Yates; Knuth, volume 2, algorithm P)."""
     key = stream_key(seed, stream)

@@ -15,10 +15,11 @@ from __future__ import annotations
 import os
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .linking import inlined
 from .simd import IS_ARM64, IS_X86, shift
 
 # Places in the team's memory, int64, each on a cache line of its own. Zero before the first call of join.
@@ -113,7 +114,7 @@ def nap(typing_context):
     return types.void(), generate
 
 
-@njit
+@inlined
 def _wait_a_moment(rounds):
     if rounds < SPINS_BEFORE_YIELD:
         pause()
@@ -121,7 +122,7 @@ def _wait_a_moment(rounds):
         yield_processor()
 
 
-@njit
+@inlined
 def join(team, part, parts):
     """Meet the other members; return their number, 1 if this one is to work alone, 0 if it is to return."""
     if parts == 1:
@@ -142,15 +143,17 @@ def join(team, part, parts):
     return 1 if part == 0 else 0
 
 
-@njit
-def barrier(team, parts, goal):
-    """Wait until all members have come here; return the goal for the next barrier (the first one's is `parts`)."""
+@inlined
+def barrier(team, parts):
+    """Wait until all members have come here.
+
+    The counter is at a multiple of `parts` when a barrier begins, and nobody gets past it before the next multiple.
+    """
     if parts == 1:
-        return goal
+        return
     counter = shift(team, COUNTER)
-    atomic_add(counter, 1)
+    goal = (atomic_add(counter, 1) // parts + 1) * parts
     rounds = 0
     while atomic_load(counter) < goal:
         rounds += 1
         _wait_a_moment(rounds)
-    return goal + parts

@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
 from .estimates import adam_direction
-from .linking import DOUBLE_POINTER, INT, NUMBERS, kernel
+from .linking import DOUBLE_POINTER, INT, NUMBERS, inlined, kernel
 from .simd import fma, full, lanes, load, store
 
 WRITE_GRADIENT, SGD, MOMENTUM, NESTEROV, ADAM = range(5)
@@ -33,7 +31,7 @@ C_RATE, C_L2, C_DECAY_1, C_GAIN_1, C_DECAY_2, C_GAIN_2, C_EPSILON = range(7)
 COEFFICIENTS = 8
 
 
-@njit
+@inlined
 def step_coefficients(optimizer, settings, rate, step, coefficients):
     """Compute the coefficients of update number `step` (from 1) with learning rate `rate`.
 

@@ -206,7 +206,8 @@ def test_a_call_knows_whether_its_inputs_are_far_and_of_the_networks_dtype() -> 
 def choice(monkeypatch: pytest.MonkeyPatch) -> engine.ThreadChoice:
     monkeypatch.setattr(engine, "get_num_threads", lambda: 4)
     monkeypatch.setattr(engine, "tile_speed", lambda dtype: 1e9)
-    return engine.ThreadChoice(MLP([100, 100, 10]).network, 64)
+    network = MLP([100, 100, 10]).network
+    return engine.ThreadChoice(network.dtype, engine.training_work(network, 64))
 
 
 def run(choice: engine.ThreadChoice, slices: int, speeds: dict[int, float]) -> list[int]:
@@ -254,14 +255,29 @@ def test_trials_are_a_small_part_of_the_time(choice: engine.ThreadChoice) -> Non
 
 def test_small_steps_run_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "get_num_threads", lambda: 4)
-    choice = engine.ThreadChoice(MLP([2, 8, 8, 1]).network, 10)
+    network = MLP([2, 8, 8, 1]).network
+    choice = engine.ThreadChoice(network.dtype, engine.training_work(network, 10))
     assert set(run(choice, 30, {1: 1e6})) == {1}
 
 
-def test_a_choice_suits_steps_of_the_same_work_only(choice: engine.ThreadChoice) -> None:
-    network = MLP([100, 100, 10]).network
-    assert choice.suits(network, 64)
-    assert not choice.suits(network, 65)
+def test_many_threads_that_become_slower_than_one_are_given_up_at_once(choice: engine.ThreadChoice) -> None:
+    assert run(choice, 5, {4: 0.5e9, 1: 0.3e9}) == [4, 1, 4, 4, 4]
+    assert run(choice, 4, {4: 0.1e9, 1: 0.3e9}) == [4, 1, 1, 1]
+
+
+def test_after_a_short_call_many_threads_are_tried_again_soon(choice: engine.ThreadChoice) -> None:
+    choice.report(4, 1, choice.work / 0.1e9)
+    choice.report(1, 1, choice.work / 0.9e9)
+    assert choice.next()[0] == 1
+    seconds = choice.work / 0.1e9  # of the call on many threads
+    choice.report(1, 1, engine.CALLS_BETWEEN_TRIALS * seconds)
+    choice.report(1, 1, engine.CALLS_BETWEEN_TRIALS * seconds)
+    assert choice.next()[0] == 4
+
+
+def test_a_choice_suits_calls_of_the_same_work_only(choice: engine.ThreadChoice) -> None:
+    assert choice.suits(choice.work)
+    assert not choice.suits(choice.work + 1)
 
 
 def test_the_micro_kernel_is_timed() -> None:

@@ -33,8 +33,9 @@ def stage_rows(x: Array, index: Any, mean: Any, scale: Any, dtype: str, direct: 
     direct = x.dtype == dtype if direct is None else direct
     fences = Fences()
     target = fences.full(panels_size(rows, inputs, dtype), dtype, GUARD, shift=1)
-    mean, scale = (fences.copy(np.broadcast_to(np.asarray(number if standardised else np.nan, dtype), inputs))
-                   for number in (mean, scale))
+    if not standardised:  # not even read where nothing is converted
+        mean, scale = (np.nan, np.nan) if direct else (0.0, 1.0)
+    mean, scale = (fences.copy(np.broadcast_to(np.asarray(number, dtype), inputs)) for number in (mean, scale))
     converted, not_finite = fences.full(inputs, dtype), fences.copy(np.zeros(1, np.int64))
     batches.stage_rows(kernel_table(np.dtype(dtype)), x.ctypes.data, KINDS[x.dtype.name], int(direct),
                        x.strides[0] // x.itemsize, index, rows, begin, end, inputs, mean, scale, int(standardised),

@@ -37,14 +37,13 @@ def march(memory: Array, part: int, parts: int, rounds: int, places: Array) -> A
     found = team.join(pointer(memory), part, parts)
     if found != parts:
         return -1
-    goal = parts
     wrong = 0
     for number in range(1, rounds + 1):
         places[16 * part] = number
-        goal = team.barrier(pointer(memory), parts, goal)
+        team.barrier(pointer(memory), parts)
         for other in range(parts):
             wrong += team.atomic_load(shift(pointer(places), 16 * other)) != number
-        goal = team.barrier(pointer(memory), parts, goal)
+        team.barrier(pointer(memory), parts)
     return wrong
 
 
@@ -56,13 +55,12 @@ def relax(memory: Array, part: int, parts: int, rounds: int, x: Array) -> Any:
         return 0.0
     if parts == 1:
         part = 0
-    goal = parts
     n = len(x) // 2
     for number in range(rounds):
         old, new = (0, n) if number % 2 == 0 else (n, 0)
         for i in range(n * part // parts, n * (part + 1) // parts):
             x[new + i] = 0.5 * (x[old + (i + 1) % n] + x[old + (i + n - 1) % n])
-        goal = team.barrier(pointer(memory), parts, goal)
+        team.barrier(pointer(memory), parts)
     return 1.0
 
 
@@ -83,11 +81,11 @@ def test_one_member_joins_and_passes_barriers_without_touching_the_team() -> Non
     memory = np.full(team.TEAM_SIZE, 99)
     assert join(memory, 0, 1) == 1
 
-    @njit(types.int64(INTEGERS))
-    def barrier(memory: Array) -> Any:
-        return team.barrier(pointer(memory), 1, 5)
+    @njit(types.void(INTEGERS))
+    def barrier(memory: Array) -> None:
+        team.barrier(pointer(memory), 1)
 
-    assert barrier(memory) == 5
+    barrier(memory)
     assert (memory == 99).all()
 
 
@@ -117,21 +115,21 @@ def test_members_see_what_the_others_wrote_before_the_barrier() -> None:
 
 
 def test_a_member_that_comes_late_to_a_barrier_is_waited_for() -> None:
-    @njit(types.int64(INTEGERS, types.int64), nogil=True)
-    def barrier(memory: Array, goal: int) -> Any:
-        return team.barrier(pointer(memory), 2, goal)
+    @njit(types.void(INTEGERS), nogil=True)
+    def barrier(memory: Array) -> None:
+        team.barrier(pointer(memory), 2)
 
     memory = new_team()
     passed = threading.Event()
 
     def first() -> None:
-        assert barrier(memory, 2) == 4
+        barrier(memory)
         passed.set()
 
     thread = threading.Thread(target=first, daemon=True)
     thread.start()
     assert not passed.wait(0.1)
-    assert barrier(memory, 2) == 4
+    barrier(memory)
     assert passed.wait(10)
     thread.join()
 
