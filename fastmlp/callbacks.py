@@ -1,20 +1,27 @@
 """Callbacks: objects that `Trainer.fit` calls at the start and the end of training and of every epoch.
 
-A callback is any object that has one or more of the four methods of `Callback`; it need not derive from it.
+A callback is any object that has one or more of the four methods of `Callback`; it need not derive from it. A plain
+function will do as well.
 """
 
 from __future__ import annotations
 
+import csv
 import math
-from collections.abc import Iterable
-from typing import Any
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from typing import IO, Any
 
 import numpy as np
+
+from .arrays import as_numeric
+from .validation import check_flag, check_integer, check_number
 
 EVENTS = ("on_train_begin", "on_train_end", "on_epoch_begin", "on_epoch_end")
 
 # "auto" takes a value as better when it is higher if the monitor's name contains one of these words.
-_HIGHER_IS_BETTER = ("accuracy", "f1", "precision", "recall", "r2", "top_k")
+_HIGHER_IS_BETTER = ("accuracy", "f1", "precision", "recall", "r2", "top_")
 
 
 class Callback:
@@ -43,25 +50,26 @@ def check_callbacks(callbacks: Iterable[Any] | None) -> list[Any]:
 
     Parameters
     ----------
-    callbacks : iterable of objects, or None
+    callbacks : iterable of objects and functions, or None
         Each object must have at least one of the methods ``on_train_begin``, ``on_train_end``,
-        ``on_epoch_begin``, ``on_epoch_end``. None stands for no callbacks.
+        ``on_epoch_begin``, ``on_epoch_end``. A function ``f(trainer, logs)`` is called as ``on_epoch_end``.
+        None stands for no callbacks.
 
     Returns
     -------
     list
-        The callbacks, in their order.
+        The callbacks, in their order, functions as objects with the method ``on_epoch_end``.
 
     Raises
     ------
     TypeError
-        If `callbacks` is not an iterable of such objects.
+        If `callbacks` is not an iterable of such objects and functions.
     """
-    allowed = f"an iterable of objects with any of the methods {', '.join(EVENTS)}"
+    allowed = f"an iterable of objects with any of the methods {', '.join(EVENTS)}, and functions f(trainer, logs)"
     if callbacks is None:
         return []
     if not isinstance(callbacks, Iterable):
-        hint = "; put a single callback in a list" if _is_callback(callbacks) else ""
+        hint = "; put a single callback in a list" if _is_callback(callbacks) or callable(callbacks) else ""
         raise TypeError(f"callbacks must be {allowed}, got {callbacks!r}{hint}")
     checked = list(callbacks)
     for position, callback in enumerate(checked):
@@ -71,7 +79,9 @@ def check_callbacks(callbacks: Iterable[Any] | None) -> list[Any]:
                 f"pass an instance of it"
             )
         if not _is_callback(callback):
-            raise TypeError(f"callbacks must be {allowed}, got {callback!r} at position {position}")
+            if not callable(callback):
+                raise TypeError(f"callbacks must be {allowed}, got {callback!r} at position {position}")
+            checked[position] = _EpochEnd(callback)
     return checked
 
 
@@ -99,6 +109,33 @@ def _is_callback(candidate: object) -> bool:
     return any(callable(getattr(candidate, event, None)) for event in EVENTS)
 
 
+class _EpochEnd(Callback):
+    """A function as a callback."""
+
+    def __init__(self, function: Callable[[Any, dict[str, Any]], Any]) -> None:
+        self._function = function
+
+    def on_epoch_end(self, trainer: Any, logs: dict[str, Any]) -> None:
+        self._function(trainer, logs)
+
+
+def _check_monitor(monitor: Any) -> str:
+    if not isinstance(monitor, str):
+        raise TypeError(f"monitor must be the name of a value in the history, got {monitor!r}")
+    return monitor
+
+
+def _monitored(monitor: str, logs: dict[str, Any]) -> float:
+    """Return the value of the logs that is named `monitor`."""
+    if monitor in logs:
+        return float(logs[monitor])
+    names = ", ".join(map(repr, logs)) or "none"
+    message = f"monitor must be the name of a value in the logs ({names}), got {monitor!r}"
+    if monitor.startswith("val_"):
+        message += "; values that begin with 'val_' need validation_data or validation_split in fit"
+    raise ValueError(message)
+
+
 class EarlyStopping(Callback):
     """Stop training when a value no longer improves, and go back to the best weights.
 
@@ -114,7 +151,7 @@ class EarlyStopping(Callback):
         An epoch is an improvement if its value is better than the best one by more than this; at least 0.
     mode : {"auto", "min", "max"}, default "auto"
         Whether a lower ("min") or a higher ("max") value is better. "auto" is "max" if the monitor's name
-        contains accuracy, f1, precision, recall, r2 or top_k, else "min".
+        contains accuracy, f1, precision, recall, r2 or top_, else "min".
     restore_best : bool, default True
         Whether the model gets the weights of the best epoch when training ends, be it early, at its last
         epoch or interrupted. A copy of the weights is kept until then.
@@ -136,7 +173,8 @@ class EarlyStopping(Callback):
 
     Notes
     -----
-    NaN is never an improvement. The state is reset when training begins, so an instance can be used again.
+    NaN is never an improvement. The state is reset when training begins, so an instance can be used again; only a
+    state that was loaded since is kept.
 
     Examples
     --------
@@ -152,8 +190,7 @@ class EarlyStopping(Callback):
         mode: str = "auto",
         restore_best: bool = True,
     ) -> None:
-        if not isinstance(monitor, str):
-            raise TypeError(f"monitor must be the name of a value in the history, got {monitor!r}")
+        _check_monitor(monitor)
         if isinstance(patience, bool) or not isinstance(patience, (int, np.integer)):
             raise TypeError(f"patience must be an int of at least 0, got {patience!r}")
         if patience < 0:
@@ -179,16 +216,78 @@ class EarlyStopping(Callback):
         self.stopped_epoch: int | None = None
         self._best_weights: list[Any] | None = None
         self._epochs_without_improvement = 0
+        self._loaded = False  # whether the next run goes on from the state as it is
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint needs to go on from here.
+
+        Take it in `on_epoch_end` of a callback that stands behind this one: the best weights are let go when
+        training ends.
+
+        Returns
+        -------
+        dict
+            "best_value", "best_epoch", "stopped_epoch": as the attributes; "epochs_without_improvement": int;
+            "best_weights": list of copies of the arrays of ``get_weights``, or None.
+        """
+        weights = self._best_weights
+        return {
+            "best_value": self.best_value,
+            "best_epoch": self.best_epoch,
+            "stopped_epoch": self.stopped_epoch,
+            "epochs_without_improvement": self._epochs_without_improvement,
+            "best_weights": None if weights is None else [weight.copy() for weight in weights],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take on a state; the next call of `fit` goes on from it.
+
+        Parameters
+        ----------
+        state : dict
+            As `state_dict` returned it; the weights are copied.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it lacks a key, has others, or a value is not of its kind; then nothing is changed.
+        """
+        names = list(self.state_dict())
+        allowed = f"a dict with the keys {', '.join(map(repr, names))}"
+        if not isinstance(state, dict):
+            raise TypeError(f"state must be {allowed}, got {type(state).__name__}")
+        if set(state) != set(names):
+            raise ValueError(f"state must be {allowed}, got {', '.join(map(repr, state)) or 'none'}")
+        best_value = state["best_value"]
+        infinite = isinstance(best_value, float) and math.isinf(best_value)
+        if best_value is not None and not infinite:
+            best_value = check_number("state['best_value']", best_value)
+        best_epoch, stopped_epoch = (
+            None if state[name] is None else check_integer(f"state[{name!r}]", state[name], low=0)
+            for name in ("best_epoch", "stopped_epoch")
+        )
+        name = "epochs_without_improvement"
+        epochs_without_improvement = check_integer(f"state[{name!r}]", state[name], low=0)
+        weights = state["best_weights"]
+        if weights is not None:
+            allowed = "a list of arrays of real numbers or None"
+            if not isinstance(weights, (list, tuple)):
+                raise TypeError(f"state['best_weights'] must be {allowed}, got {type(weights).__name__}")
+            weights = [as_numeric("state['best_weights']", weight, allowed).copy() for weight in weights]
+        self.best_value, self.best_epoch, self.stopped_epoch = best_value, best_epoch, stopped_epoch
+        self._epochs_without_improvement = epochs_without_improvement
+        self._best_weights = weights if self.restore_best else None
+        self._loaded = True
 
     def on_train_begin(self, trainer: Any, logs: dict[str, Any]) -> None:
-        """Forget the run before."""
-        self._reset()
+        """Forget the run before, unless its state was just loaded."""
+        if not self._loaded:
+            self._reset()
+        self._loaded = False
 
     def on_epoch_end(self, trainer: Any, logs: dict[str, Any]) -> None:
         """Compare the epoch's value with the best one; stop training when patience has run out."""
-        if self.monitor not in logs:
-            raise ValueError(self._missing_monitor(logs))
-        value = float(logs[self.monitor])
+        value = _monitored(self.monitor, logs)
         if self._improves(value):
             self.best_value = value
             self.best_epoch = logs["epoch"]
@@ -219,9 +318,162 @@ class EarlyStopping(Callback):
             return any(word in self.monitor for word in _HIGHER_IS_BETTER)
         return self.mode == "max"
 
-    def _missing_monitor(self, logs: dict[str, Any]) -> str:
-        names = ", ".join(map(repr, logs)) or "none"
-        message = f"monitor must be the name of a value in the logs ({names}), got {self.monitor!r}"
-        if self.monitor.startswith("val_"):
-            message += "; values that begin with 'val_' need validation_data or validation_split in fit"
-        return message
+
+class StopOnNaN(Callback):
+    """Stop training when a value is NaN or infinite.
+
+    `Trainer.fit` itself stops when the training loss is; this is for the values taken after an epoch.
+
+    Parameters
+    ----------
+    monitor : str, default "loss"
+        Name of the value to watch, as it stands in the history. Names that begin with ``val_`` need validation data
+        in ``fit``.
+
+    Attributes
+    ----------
+    stopped_epoch : int or None
+        ``logs["epoch"]`` of the epoch after which training was stopped; None if it was not. Reset when training
+        begins.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `monitor` is no str; in `on_epoch_end`, a ValueError if the logs have no value of that name.
+
+    Warns
+    -----
+    RuntimeWarning
+        When it stops training.
+    """
+
+    def __init__(self, monitor: str = "loss") -> None:
+        self.monitor = _check_monitor(monitor)
+        self.stopped_epoch: int | None = None
+
+    def on_train_begin(self, trainer: Any, logs: dict[str, Any]) -> None:
+        """Forget the run before."""
+        self.stopped_epoch = None
+
+    def on_epoch_end(self, trainer: Any, logs: dict[str, Any]) -> None:
+        """Stop training if the epoch's value is not finite."""
+        value = _monitored(self.monitor, logs)
+        if not math.isfinite(value):
+            self.stopped_epoch = logs["epoch"]
+            trainer.stop_training = True
+            message = f"training stopped: {self.monitor} is {value} in epoch {self.stopped_epoch}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+class LearningRateLogger(Callback):
+    """Record the learning rate of every epoch.
+
+    Parameters
+    ----------
+    verbose : bool, default False
+        Whether to print a line an epoch.
+
+    Attributes
+    ----------
+    rates : list of float
+        The rate of each epoch's last step, as in the history. Emptied when training begins.
+    base_rates : list of float
+        ``trainer.learning_rate`` at the end of each epoch: what the schedule starts from. Emptied likewise.
+
+    Raises
+    ------
+    TypeError
+        If `verbose` is neither True nor False.
+    """
+
+    def __init__(self, verbose: bool = False) -> None:
+        self.verbose = check_flag("verbose", verbose)
+        self.rates: list[float] = []
+        self.base_rates: list[float] = []
+
+    def on_train_begin(self, trainer: Any, logs: dict[str, Any]) -> None:
+        """Begin new lists."""
+        self.rates, self.base_rates = [], []
+
+    def on_epoch_end(self, trainer: Any, logs: dict[str, Any]) -> None:
+        """Take note of the epoch's rates."""
+        self.rates.append(float(logs["learning_rate"]))
+        self.base_rates.append(float(trainer.learning_rate))
+        if self.verbose:
+            print(f"epoch {logs['epoch']}: learning rate {self.rates[-1]:g}")
+
+
+class CSVLogger(Callback):
+    """Write the record of every epoch to a CSV file: a line each, at once, so that a crash loses none that is over.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file. Its folder must exist.
+    append : bool, default False
+        Whether to go on with the file if there is one and it is not empty; by default every call of ``fit`` begins
+        it anew.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        If an argument is not of its kind; in `on_train_begin`, if the file cannot be written, or is to be appended
+        to and its first line has no column "epoch".
+
+    Warns
+    -----
+    RuntimeWarning
+        Once a run, if a record has values for which the file has no column.
+
+    Notes
+    -----
+    The first record, or the file that is appended to, says which columns there are, for good: what a later record
+    lacks is left empty, and what it has beyond them is left out, with a warning. So lines written are never touched
+    again, and all have the same columns. A last line that a crash cut short is ended before others follow.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], append: bool = False) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"path must be a str or an os.PathLike, got {path!r}")
+        self.path = path
+        self.append = check_flag("append", append)
+        self._columns: list[str] = []
+        self._warned = False
+
+    def on_train_begin(self, trainer: Any, logs: dict[str, Any]) -> None:
+        """Begin the file, or look at what it holds."""
+        self._columns, self._warned = [], False
+        text = self._text_there() if self.append else ""
+        if text:
+            self._columns = next(csv.reader(text.splitlines()))
+            if "epoch" not in self._columns:
+                raise ValueError("path must be a file whose first line has a column 'epoch' to append to, got "
+                                 f"{os.fspath(self.path)!r}")
+        with self._open("a" if self.append else "w") as file:
+            if text and not text.endswith("\n"):
+                file.write("\n")
+
+    def on_epoch_end(self, trainer: Any, logs: dict[str, Any]) -> None:
+        """Write the epoch's line, below a first line with the names if the file is new."""
+        # The file is open only here, so that there is nothing to close however training ends.
+        with self._open("a") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if not self._columns:
+                self._columns = list(logs)
+                writer.writerow(self._columns)
+            writer.writerow([logs.get(name, "") for name in self._columns])
+        left_out = [name for name in logs if name not in self._columns]
+        if left_out and not self._warned:
+            self._warned = True
+            message = f"{os.fspath(self.path)} has no column for {', '.join(map(repr, left_out))}; left out"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+    def _text_there(self) -> str:
+        try:
+            with self._open("r") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def _open(self, mode: str) -> IO[str]:
+        return open(self.path, mode, newline="", encoding="utf-8")

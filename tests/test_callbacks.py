@@ -1,15 +1,30 @@
-"""Callbacks: what counts as one, how they are called, and early stopping on a trainer that only counts."""
+"""Callbacks: what counts as one, how they are called, and each of them on a trainer that only counts."""
 
 from __future__ import annotations
 
+import csv
+import gc
 import math
+import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastmlp.callbacks import EVENTS, Callback, EarlyStopping, check_callbacks, notify
+from fastmlp import MLP, Trainer
+from fastmlp.callbacks import (
+    EVENTS,
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    LearningRateLogger,
+    StopOnNaN,
+    check_callbacks,
+    notify,
+)
 
 
 class Recorder:
@@ -93,11 +108,31 @@ class NotAMethod:
 
 @pytest.mark.parametrize(
     "callbacks",
-    [3, [object()], [Recorder(), None], "on_epoch_end", {"on_epoch_end": Recorder()}, [lambda t, logs: None]],
+    [3, [object()], [Recorder(), None], "on_epoch_end", {"on_epoch_end": Recorder()}, lambda trainer, logs: None],
 )
 def test_check_callbacks_refuses_anything_else(callbacks: Any) -> None:
     with pytest.raises(TypeError, match=r"callbacks must be an iterable of objects.*on_epoch_end"):
         check_callbacks(callbacks)
+
+
+def test_functions_are_called_at_the_end_of_every_epoch() -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    class CallableRecorder(Recorder):
+        def __call__(self, trainer: Any, logs: dict[str, Any]) -> None:
+            raise AssertionError("it has methods")
+
+    def record(*arguments: Any) -> None:
+        calls.append(arguments)
+
+    recorder, trainer, logs = CallableRecorder(), object(), {"epoch": 0}
+    checked = check_callbacks([record, recorder, partial(record, "partial"), lambda trainer, logs: record("lambda")])
+    assert len(checked) == 4
+    assert checked[1] is recorder
+    for event in EVENTS:
+        notify(checked, event, trainer, logs)
+    assert calls == [(trainer, logs), ("partial", trainer, logs), ("lambda",)]
+    assert [call[0] for call in recorder.calls] == ["on_train_end", "on_epoch_end"]
 
 
 def test_check_callbacks_refuses_attributes_that_are_no_methods() -> None:
@@ -108,6 +143,8 @@ def test_check_callbacks_refuses_attributes_that_are_no_methods() -> None:
 def test_check_callbacks_helps_with_the_usual_slips() -> None:
     with pytest.raises(TypeError, match=r"callbacks must .* put a single callback in a list"):
         check_callbacks(EarlyStopping())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"callbacks must .* put a single callback in a list"):
+        check_callbacks(lambda trainer, logs: None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"callbacks must .* class EarlyStopping .* pass an instance"):
         check_callbacks([EarlyStopping])
 
@@ -213,6 +250,7 @@ def test_min_delta_asks_for_more_than_that_much() -> None:
         ("val_r2", "auto", True),
         ("top_k_accuracy", "auto", True),
         ("val_top_k", "auto", True),
+        ("val_top_5", "auto", True),
         ("val_loss", "max", True),
         ("val_accuracy", "min", False),
     ],
@@ -246,6 +284,103 @@ def test_an_instance_can_be_used_again() -> None:
     assert (stopping.best_value, stopping.best_epoch) == (4.0, 3)
     assert stopping.stopped_epoch is None
     assert trainer.model.weight == 3
+
+
+def test_an_interrupted_run_goes_on_from_a_loaded_state() -> None:
+    values = [1.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.1]
+    straight, stopping = FakeTrainer(), EarlyStopping(patience=4)
+    assert straight.fit(values, stopping) == 6
+    expected = (stopping.best_value, stopping.best_epoch, stopping.stopped_epoch)
+    for epochs in range(1, 6):
+        first, states = EarlyStopping(patience=4), []
+        trainer = FakeTrainer()
+        first.on_train_begin(trainer, {})
+        for epoch in range(epochs):
+            trainer.model.weight[:] = epoch
+            first.on_epoch_end(trainer, {"epoch": epoch, "val_loss": values[epoch]})
+            states.append(first.state_dict())
+        second, resumed = EarlyStopping(patience=4), FakeTrainer()
+        second.load_state_dict(states[-1])
+        assert resumed.fit(values[epochs:], second, first_epoch=epochs) == 6 - epochs
+        assert (second.best_value, second.best_epoch, second.stopped_epoch) == expected
+        assert resumed.model.weight == straight.model.weight == 1
+
+
+def test_a_loaded_state_lasts_for_one_run() -> None:
+    trainer, stopping = FakeTrainer(), EarlyStopping(patience=9)
+    stopping.load_state_dict(EarlyStopping().state_dict() | {"best_value": 0.25, "best_epoch": 7})
+    stopping.on_train_begin(trainer, {})
+    assert (stopping.best_value, stopping.best_epoch) == (0.25, 7)
+    stopping.on_train_begin(trainer, {})
+    assert (stopping.best_value, stopping.best_epoch) == (None, None)
+
+
+def test_a_state_is_plain_and_a_copy() -> None:
+    trainer, stopping = FakeTrainer(), EarlyStopping()
+    empty = {"best_value": None, "best_epoch": None, "stopped_epoch": None, "epochs_without_improvement": 0,
+             "best_weights": None}
+    assert stopping.state_dict() == empty
+    for epoch, value in enumerate((0.5, 0.75)):
+        stopping.on_epoch_end(trainer, {"epoch": epoch, "val_loss": value})
+    state = stopping.state_dict()
+    (weight,) = state.pop("best_weights")
+    assert state == {"best_value": 0.5, "best_epoch": 0, "stopped_epoch": None, "epochs_without_improvement": 1}
+    weight[:] = 9
+    assert stopping.state_dict()["best_weights"] == [np.array([-1.0])]
+
+    weights = [np.array([3.0])]
+    stopping.load_state_dict(state | {"best_weights": weights})
+    weights[0][:] = 9
+    assert stopping.state_dict()["best_weights"] == [np.array([3.0])]
+    stopping.load_state_dict(empty)
+    assert stopping.state_dict() == empty
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, np.float32(0.5), 3])
+def test_any_best_value_can_be_loaded(value: Any) -> None:
+    stopping = EarlyStopping()
+    stopping.load_state_dict(stopping.state_dict() | {"best_value": value})
+    assert stopping.best_value == value
+    assert isinstance(stopping.best_value, float)
+
+
+def test_without_restore_best_loaded_weights_are_not_restored() -> None:
+    trainer, stopping = FakeTrainer(), EarlyStopping(restore_best=False)
+    stopping.load_state_dict(stopping.state_dict() | {"best_value": 0.25, "best_weights": [np.array([9.0])]})
+    trainer.fit([0.5], stopping)
+    assert trainer.model.weight == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"patience": 3}, ValueError, "state must be a dict with the keys 'best_value', .* got .*'patience'"),
+        ({"best_value": "0.5"}, TypeError, r"state\['best_value'\] must .* got '0.5'"),
+        ({"best_value": NAN}, ValueError, r"state\['best_value'\] must .* got nan"),
+        ({"best_epoch": -1}, ValueError, r"state\['best_epoch'\] must .* got -1"),
+        ({"stopped_epoch": 0.5}, TypeError, r"state\['stopped_epoch'\] must .* got 0.5"),
+        ({"epochs_without_improvement": None}, TypeError, r"state\['epochs_without_improvement'\] must .* got None"),
+        ({"best_weights": np.zeros(3)}, TypeError, r"state\['best_weights'\] must .* got ndarray"),
+        ({"best_weights": ["a"]}, TypeError, r"state\['best_weights'\] must .* got dtype"),
+    ],
+)
+def test_a_state_is_checked_before_anything_is_changed(
+    changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    stopping = EarlyStopping()
+    before = stopping.state_dict()
+    new = {"best_value": 0.5, "best_epoch": 3, "stopped_epoch": 4, "epochs_without_improvement": 1,
+           "best_weights": [np.ones(3)]}
+    with pytest.raises(error, match=message):
+        stopping.load_state_dict(new | changes)
+    assert stopping.state_dict() == before
+
+
+def test_a_state_must_be_a_whole_dict() -> None:
+    with pytest.raises(TypeError, match=r"state must be a dict .* got list"):
+        EarlyStopping().load_state_dict([])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"state must be a dict .* got 'best_value'"):
+        EarlyStopping().load_state_dict({"best_value": 0.5})
 
 
 def test_the_weights_of_one_run_are_not_restored_in_the_next() -> None:
@@ -314,3 +449,182 @@ def test_parameters_are_checked(parameters: dict[str, Any], error: type[Exceptio
 def test_numpy_parameters() -> None:
     parameters: dict[str, Any] = {"patience": np.int64(1), "min_delta": np.float32(0.5)}
     assert FakeTrainer().fit([1.0, 0.75, 0.0], EarlyStopping(**parameters)) == 2
+
+
+# ---- StopOnNaN
+
+
+@pytest.mark.parametrize("value", [NAN, math.inf, -math.inf, np.float32(math.nan)])
+def test_stops_at_the_first_value_that_is_not_finite(value: float) -> None:
+    trainer, stopping = FakeTrainer(), StopOnNaN("val_f1")
+    with pytest.warns(RuntimeWarning) as caught:
+        assert trainer.fit([0.5, 1e300, value, 0.5], stopping, "val_f1", first_epoch=4) == 3
+    assert trainer.stop_training
+    assert stopping.stopped_epoch == 6
+    assert [str(warning.message) for warning in caught] == [f"training stopped: val_f1 is {value} in epoch 6"]
+    assert trainer.fit([0.5, 0.5], stopping, "val_f1") == 2
+    assert stopping.stopped_epoch is None
+
+
+def test_watches_the_loss_unless_told_otherwise() -> None:
+    assert FakeTrainer().fit([NAN, NAN], StopOnNaN()) == 2
+    with pytest.warns(RuntimeWarning, match="loss is nan"):
+        assert FakeTrainer().fit([NAN, NAN], StopOnNaN(), "loss") == 1
+
+
+def test_training_stops_also_where_the_warning_is_an_error() -> None:
+    trainer = FakeTrainer()
+    with warnings.catch_warnings(), pytest.raises(RuntimeWarning):
+        warnings.simplefilter("error")
+        trainer.fit([NAN], StopOnNaN("val_loss"))
+    assert trainer.stop_training
+
+
+def test_stop_on_nan_checks_its_monitor() -> None:
+    with pytest.raises(TypeError, match=r"monitor must .* got None"):
+        StopOnNaN(None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"monitor must .* got 'val_loss'; .*validation_data"):
+        FakeTrainer().fit([1.0], StopOnNaN("val_loss"), "loss")
+
+
+# ---- CSVLogger
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def write(logger: CSVLogger, *records: dict[str, Any]) -> None:
+    """Run a training of the given records."""
+    logger.on_train_begin(None, {})
+    for record in records:
+        logger.on_epoch_end(None, record)
+    logger.on_train_end(None, {})
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_line_an_epoch_below_the_names(kind: Callable[[Path], Any], tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    write(CSVLogger(kind(path)), {"epoch": 0, "loss": 1 / 3}, {"epoch": 1, "loss": np.float64(0.25)},
+          {"epoch": 2, "loss": NAN})
+    assert path.read_bytes() == b"epoch,loss\n0,0.3333333333333333\n1,0.25\n2,nan\n"
+
+
+def test_every_line_is_in_the_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    logger = CSVLogger(path)
+    logger.on_train_begin(None, {})
+    for epoch in range(3):
+        logger.on_epoch_end(None, {"epoch": epoch})
+        assert rows_of(path) == [["epoch"], *([str(number)] for number in range(epoch + 1))]
+    logger.on_train_end(None, {})
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0], [1.0, 2.0, INTERRUPT]])
+def test_the_file_is_whole_and_closed_when_training_ends_or_is_interrupted(values: list[float], tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        FakeTrainer().fit(values, CSVLogger(path))
+        gc.collect()  # a file that was left open would warn
+    assert rows_of(path) == [["epoch", "loss", "val_loss"], ["0", "1.0", "1.0"], ["1", "1.0", "2.0"]]
+
+
+def test_a_later_run_begins_the_file_anew_or_goes_on_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    logger = CSVLogger(path)
+    write(logger, {"epoch": 0, "loss": 1.0})
+    write(logger, {"epoch": 1, "accuracy": 0.5})
+    assert rows_of(path) == [["epoch", "accuracy"], ["1", "0.5"]]
+    write(CSVLogger(path, append=True), {"epoch": 2, "accuracy": 0.75})
+    assert rows_of(path) == [["epoch", "accuracy"], ["1", "0.5"], ["2", "0.75"]]
+
+
+@pytest.mark.parametrize("there", [None, b""])
+def test_append_begins_a_file_where_there_is_none(there: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    if there is not None:
+        path.write_bytes(there)
+    logger = CSVLogger(path, append=True)
+    write(logger, {"epoch": 0})
+    write(logger, {"epoch": 1})
+    assert rows_of(path) == [["epoch"], ["0"], ["1"]]
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_records_with_other_names_keep_to_the_columns(append: bool, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    records = [{"epoch": 0, "loss": 1.0}, {"val_loss": 3.0, "loss": 2.0, "epoch": 1, "a,b": 4}, {"epoch": 2, "new": 1}]
+    if append:
+        write(CSVLogger(path), records.pop(0))
+    with pytest.warns(RuntimeWarning, match=r"log\.csv has no column for 'val_loss', 'a,b'") as caught:
+        write(CSVLogger(path, append), *records)
+    assert len(caught) == 1
+    assert rows_of(path) == [["epoch", "loss"], ["0", "1.0"], ["1", "2.0"], ["2", ""]]
+
+
+def test_appending_ends_a_line_that_a_crash_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"epoch,loss\r\n0,1.0\r\n1,0.")
+    write(CSVLogger(path, append=True), {"epoch": 1, "loss": 0.5})
+    assert rows_of(path) == [["epoch", "loss"], ["0", "1.0"], ["1", "0."], ["1", "0.5"]]
+
+
+@pytest.mark.parametrize("text", ["Dear diary,\nno epochs today\n", "\n"])
+def test_nothing_is_appended_to_a_file_of_another_kind(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"path must .* column 'epoch' to append to, got .*log\.csv"):
+        CSVLogger(path, append=True).on_train_begin(None, {})
+    assert path.read_text() == text
+
+
+def test_csv_logger_checks_its_arguments(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"path must .* got 3"):
+        CSVLogger(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"append must .* got 'a'"):
+        CSVLogger("log.csv", append="a")  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError):
+        CSVLogger(tmp_path / "missing" / "log.csv").on_train_begin(None, {})
+
+
+# ---- LearningRateLogger
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_rates_are_recorded_and_printed_if_wanted(verbose: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer, logger = FakeTrainer(), LearningRateLogger(verbose)
+    trainer.learning_rate = 0.5  # type: ignore[attr-defined]
+    for _ in range(2):  # an instance can be used again
+        trainer.fit([0.125, np.float64(0.25)], logger, "learning_rate")
+        assert logger.rates == [0.125, 0.25]
+        assert logger.base_rates == [0.5, 0.5]
+        lines = "epoch 0: learning rate 0.125\nepoch 1: learning rate 0.25\n"
+        assert capsys.readouterr().out == (lines if verbose else "")
+
+
+def test_learning_rate_logger_checks_verbose() -> None:
+    with pytest.raises(TypeError, match="verbose must be True or False, got 1"):
+        LearningRateLogger(1)  # type: ignore[arg-type]
+
+
+# ---- with a trainer
+
+
+def test_all_of_them_with_a_trainer_that_is_interrupted(tmp_path: Path) -> None:
+    def interrupt(trainer: Any, logs: dict[str, Any]) -> None:
+        if logs["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    X, y = np.random.default_rng(0).normal(size=(30, 4)), np.arange(30) % 3
+    trainer = Trainer(MLP([4, 5, 3]), schedule="one_cycle", learning_rate=0.01)
+    rates = LearningRateLogger()
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(X, y, epochs=5, validation_split=0.2, progress=False,
+                    callbacks=[StopOnNaN("val_loss"), rates, CSVLogger(tmp_path / "log.csv"), interrupt])
+    names, *lines = rows_of(tmp_path / "log.csv")
+    assert len(lines) == 3
+    assert [dict(zip(names, map(float, line), strict=True)) for line in lines] == trainer.history.records
+    assert rates.rates == trainer.history["learning_rate"]
+    assert rates.base_rates == [0.01] * 3
