@@ -21,12 +21,13 @@ from .kernels.updates import DECAY_1, L2
 from .losses import check_loss
 from .model import MLP, check_seed
 from .optimizers import check_optimizer
-from .schedules import check_schedule, constant
+from .schedules import Schedule, Span, check_schedule, step_rates
 from .validation import check_flag, check_integer, check_number
 
 LARGE_BYTES = 8 << 20  # inputs above this size are searched for NaN only if training on them goes wrong
 ASSUMED_SPEED = 2e9  # multiply-adds a second taken for granted before a slice has been timed
 ASSUMED_OVERHEAD = 3e-7  # seconds of a step beside its multiply-adds
+FIRST_STEP = np.zeros(1, np.int64)
 
 
 # Attributes of a trainer that cannot be set once it is made, and the checks of those that can.
@@ -54,9 +55,12 @@ class Trainer:
     optimizer : str or Optimizer
         "adam" (default), "sgd", "momentum", "nesterov", or an instance such as ``Adam(beta_1=0.8)``.
     learning_rate : float
-        Above 0; default 1e-3. The peak, with the schedule "one_cycle".
-    schedule : str or None
-        "one_cycle", or None for a constant learning rate. A schedule's horizon is the `epochs` of the `fit` call.
+        Above 0; default 1e-3. With a schedule the highest rate; a function gives rates of its own.
+    schedule : str, Schedule, callable or None
+        None (default) or "constant", "step", "exponential", "inverse_scaling", "cosine", "cosine_restarts",
+        "one_cycle", "reduce_on_plateau", an instance from `fastmlp.schedules` such as ``WarmUp(epochs=1,
+        then="cosine")``, or a function that takes the number of an update, from 0, and returns its learning rate.
+        "cosine" and "one_cycle" run over the `epochs` of each `fit` call, the others over all of them.
     batch_size : int
         Rows of a mini-batch, default 32; the last batch of an epoch holds the rest. A set smaller than a batch is
         one batch.
@@ -74,6 +78,8 @@ class Trainer:
         A record an epoch, over all calls of `fit`.
     steps : int
         Updates made so far.
+    schedule_state : dict of str to float
+        What the schedule has taken note of so far; only "reduce_on_plateau" does.
     stop_training : bool
         Set it in a callback to end `fit` after the current epoch.
 
@@ -89,7 +95,7 @@ class Trainer:
         loss: str = "cross_entropy",
         optimizer: Any = "adam",
         learning_rate: float = 1e-3,
-        schedule: str | None = None,
+        schedule: str | Schedule | Callable[[int], float] | None = None,
         batch_size: int = 32,
         l2: float = 0.0,
         seed: int | None = 0,
@@ -101,6 +107,7 @@ class Trainer:
         self.optimizer = check_optimizer(optimizer)
         self.learning_rate = learning_rate
         self.schedule = check_schedule(schedule)
+        self.schedule_state: dict[str, float] = {}
         self.batch_size = batch_size
         self.l2 = l2
         self.seed = check_seed(seed)
@@ -203,6 +210,9 @@ class Trainer:
             targets, kept_targets = targets.split(source.rows)
             require_finite("X", kept.array, self.model.dtype, first_row=source.rows)
             validation = kept, kept_targets
+        if self.schedule.monitor == "val_loss" and validation is None:
+            raise ValueError("validation_data must be given, or validation_split, for the schedule "
+                             f"{self.schedule!r}, which goes by the loss on it, got None")
         with self._exclusively():
             fit = _Fit(self, source, targets, validation, epochs, listeners, progress, shuffle)
             if large:
@@ -226,14 +236,16 @@ class Trainer:
         Raises
         ------
         TypeError, ValueError
-            As `fit`; ValueError with a schedule, which needs a number of epochs to go by.
+            As `fit`; ValueError with a schedule that goes by epochs.
         """
-        if self.schedule is not constant:
-            raise ValueError("step makes one update and knows no horizon: it needs a trainer with schedule=None; set "
-                             "learning_rate between steps instead")
+        if self.schedule.needs_horizon:
+            raise ValueError("schedule must be None, or one that does not go by epochs, for a single step, got "
+                             f"{self.schedule!r}; use fit, or set learning_rate between steps")
         source, targets = self._check_data(X, y)
         network = self.model.network
         with self._exclusively():
+            span = Span(0, 0, self.steps, 0, self.schedule_state)
+            rates = step_rates(self.schedule, self.learning_rate, FIRST_STEP, span)
             call = self._step_call
             if call is None or call.context[layout.ROWS] != source.rows:
                 call = self._step_call = self._training_call(source.rows, source.rows)
@@ -241,7 +253,7 @@ class Trainer:
             call.set_inputs(source)
             call.set_targets(targets, self.loss.code)
             call.context[layout.UPDATES_BEFORE] = self.steps
-            call.set_steps(0, np.array([self.learning_rate]))
+            call.set_steps(0, rates)
             call.context[layout.NOT_FINITE] = 0
             try:
                 call.train(engine.threads_for(engine.training_work(network, source.rows)))
@@ -370,12 +382,12 @@ class _Fit:
         self.choice = trainer._thread_choice(self.batch)
         self.seconds_per_step = self.choice.work / ASSUMED_SPEED + ASSUMED_OVERHEAD
         # Where nothing happens between epochs, a slice may span several of them.
-        self.stops_at_epochs = bool(callbacks or progress or validation)
+        self.stops_at_epochs = bool(callbacks or progress or validation or trainer.schedule.monitor)
         self.losses: list[NDArray[np.float64]] = []  # of the rows of each step of the current epoch, summed
         self.seconds = 0.0
         self.seconds_rows = 0
         self.source = source
-        self.before: tuple[NDArray[Any], NDArray[Any]] | None = None
+        self.before: tuple[NDArray[Any], NDArray[Any], dict[str, float]] | None = None
 
     def defer_check(self) -> None:
         """Take note of the state before training, so that inputs need not be searched for NaN beforehand.
@@ -384,7 +396,7 @@ class _Fit:
         the first epoch, which reads all of X, is over, and to undo that epoch.
         """
         trainer = self.trainer
-        self.before = trainer.model.network.parameters.copy(), trainer._state.copy()
+        self.before = trainer.model.network.parameters.copy(), trainer._state.copy(), dict(trainer.schedule_state)
 
     def _check_deferred(self) -> None:
         """Raise ValueError, with everything as it was before `fit`, if X holds NaN or infinity."""
@@ -397,7 +409,7 @@ class _Fit:
             try:
                 require_finite("X", self.source.array, trainer.model.dtype)
             except ValueError:
-                parameters[:], trainer._state[:] = before
+                parameters[:], trainer._state[:], trainer.schedule_state = before
                 trainer.steps, trainer.epochs = self.first_update, self.first_epoch
                 del trainer.history.records[self.first_record :]
                 raise
@@ -439,8 +451,8 @@ class _Fit:
         threads, limit = self.choice.next()
         slice_steps = max(1, int(limit / self.seconds_per_step))
         end = min(step + slice_steps, end_of_epoch if self.stops_at_epochs else self.total_steps)
-        rates = self.trainer.schedule(self.trainer.learning_rate, np.arange(step, end), self.total_steps)
-        self.call.set_steps(step, np.ascontiguousarray(rates, np.float64))
+        rates = step_rates(self.trainer.schedule, self.trainer.learning_rate, np.arange(step, end), self._span())
+        self.call.set_steps(step, rates)
         began = time.perf_counter()
         interrupted = True
         try:
@@ -460,6 +472,10 @@ class _Fit:
         self.choice.report(threads, done - step, seconds)
         self._account(step, done, seconds, rates, bar)
         return done
+
+    def _span(self) -> Span:
+        return Span(self.total_steps, self.steps_per_epoch, self.first_update, self.first_epoch * self.steps_per_epoch,
+                    self.trainer.schedule_state)
 
     def _account(self, step: int, done: int, seconds: float, rates: NDArray[np.float64], bar: Any) -> None:
         """Add the losses of steps `step` to `done` to their epochs; finish the epochs that end."""
@@ -498,6 +514,7 @@ class _Fit:
         if self.validation is not None:
             record |= {f"val_{name}": value for name, value in trainer._evaluate(*self.validation).items()}
         trainer.history.append(record)
+        trainer.schedule.after_epoch(record, (epoch + 1) * self.steps_per_epoch - 1, self._span())
         if bar is not None:
             shown = {name: f"{record[name]:.4f}" for name in ("loss", "val_loss", "val_accuracy") if name in record}
             bar.set_postfix(shown, refresh=False)

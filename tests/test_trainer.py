@@ -38,7 +38,7 @@ from fastmlp import (
     engine,
 )
 from fastmlp.activations import ACTIVATIONS
-from fastmlp.schedules import one_cycle
+from fastmlp.schedules import OneCycle, Span
 
 Array = np.ndarray[Any, Any]
 
@@ -989,7 +989,7 @@ def test_one_cycle_runs_over_the_epochs_of_a_call() -> None:
                           for schedule in ("one_cycle", None))
     for _ in range(2):  # each call of fit is a cycle of its own
         scheduled.fit(X, y, epochs=4, shuffle=False, progress=False)
-        rates = one_cycle(0.1, np.arange(12), 12)
+        rates = OneCycle().rates(0.1, np.arange(12), Span(12, 3, 0, 0, {}))
         for rate, index in zip(rates, batches_of(50, 20, 4), strict=True):
             by_hand.learning_rate = float(rate)
             by_hand.step(X[index], y[index])
@@ -1333,8 +1333,8 @@ def test_ctrl_c_is_answered_at_once(sizes: list[int], rows: int, batch: int, epo
     ({"learning_rate": 10**400}, ValueError, "learning_rate"),
     ({"learning_rate": "0.1"}, TypeError, "learning_rate"),
     ({"learning_rate": True}, TypeError, "learning_rate"),
-    ({"schedule": "cosine"}, ValueError, "schedule"),
-    ({"schedule": one_cycle}, TypeError, "schedule"),
+    ({"schedule": "linear"}, ValueError, "schedule"),
+    ({"schedule": OneCycle}, TypeError, "schedule"),
     ({"batch_size": 0}, ValueError, "batch_size"),
     ({"batch_size": -1}, ValueError, "batch_size"),
     ({"batch_size": 2**40}, ValueError, "batch_size"),
