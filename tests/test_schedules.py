@@ -146,6 +146,9 @@ def test_cosine_restarts_by_hand() -> None:
     rates = rates_of(CosineRestarts(first=2, growth=1.5), 1.0, horizon=12)
     shares = [0, 1 / 2, 0, 1 / 3, 2 / 3, *(np.arange(5) / 4.5), 0.5 / 6.75, 1.5 / 6.75]
     np.testing.assert_allclose(rates, [half_cosine(1, 0, share) for share in shares], rtol=1e-12)
+    span = Span(12, 1, 0, 0, {})
+    alone = [CosineRestarts(first=2, growth=1.5).rates(1.0, np.array([step]), span)[0] for step in range(12)]
+    np.testing.assert_array_equal(alone, rates)
 
 
 @pytest.mark.parametrize("schedule", [Cosine(minimum=0.5), CosineRestarts(minimum=0.5), ReduceOnPlateau(minimum=0.5)])
@@ -174,6 +177,12 @@ def test_what_follows_a_warm_up_counts_from_its_end() -> None:
     # A horizon is that of the call of fit: after the warm-up all of it.
     later = rates_of(WarmUp(steps=4, then=Cosine()), 1.0, horizon=6, updates=6)
     np.testing.assert_array_equal(later, rates_of(Cosine(), 1.0, 6))
+
+
+def test_a_function_after_a_warm_up_is_called_with_0_first() -> None:
+    then = Function(lambda step: 0.01 + step)
+    rates = rates_of(WarmUp(epochs=2, then=then), 1.0, horizon=4, steps_per_epoch=2, updates=50, epochs=1)
+    np.testing.assert_allclose(rates, [0.75, 1, 0.01, 1.01])
 
 
 def test_a_warm_up_in_a_warm_up() -> None:
@@ -382,6 +391,12 @@ def test_a_plateau_waits_from_the_end_of_a_warm_up() -> None:
         assert schedule.monitor == "val_loss"
         rates = plateau_rates(schedule, [1.0] * 9, steps_per_epoch=2, learning_rate=1.0)[3:]
         assert rates == ([1, 1, 1, 0.5, 0.5, 0.25] if schedule.epochs else [1, 1, 0.5, 0.5, 0.25, 0.25])
+
+
+def test_a_plateau_waits_from_the_end_of_two_warm_ups() -> None:
+    schedule = WarmUp(steps=3, then=WarmUp(epochs=1, then=ReduceOnPlateau(factor=0.5, patience=1)))
+    rates = plateau_rates(schedule, [1.0] * 6, steps_per_epoch=2, learning_rate=1.0)
+    assert rates == [2 / 3, 0.5, 1, 1, 0.5, 0.25]  # the rise ends in the third epoch, which has the best loss
 
 
 def test_a_plateau_at_its_minimum_takes_note_of_no_further_reduction() -> None:
@@ -609,6 +624,12 @@ def test_a_plateau_of_the_training_loss_stops_at_every_epoch() -> None:
     trainer = make_trainer(ReduceOnPlateau("loss", patience=1, factor=0.5, min_delta=1e6))
     trainer.fit(X, Y, epochs=4, progress=False)
     assert trainer.history["learning_rate"] == [0.1, 0.1, 0.05, 0.025]
+
+
+def test_a_plateau_in_a_trainer_counts_the_epoch_in_which_a_warm_up_ends() -> None:
+    trainer = make_trainer(WarmUp(steps=5, then=ReduceOnPlateau("loss", patience=1, factor=0.5, min_delta=1e6)))
+    trainer.fit(X, Y, epochs=4, progress=False)  # of three steps
+    np.testing.assert_allclose(trainer.history["learning_rate"], [0.06, 0.1, 0.1, 0.05])
 
 
 def test_callbacks_see_the_state_after_the_epoch() -> None:
