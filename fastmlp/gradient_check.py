@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 MACHINE_EPSILON = float(np.finfo(np.float64).eps)
 ROUNDING = 8.0  # a loss is taken to be right to so many times the machine epsilon
-ROUNDINGS_IN_A_CHANGE = 8.0
+ROUNDINGS_IN_A_CHANGE = 20.0  # 4 in the difference of two one-sided quotients, and 16 in twice that at half the step
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def gradient_check(
         places = np.unravel_index(drawn, gradient.shape)
         steps = epsilon * np.maximum(1.0, np.abs(probe.weights[number][places]))
         quotients, changes = probe.difference_quotients(number, places, steps)
-        # What rounding of the loss may add to a quotient; a change is made of several, some of them at half the step.
+        # What rounding of the loss may add to a quotient.
         rounding = ROUNDING * MACHINE_EPSILON * max(1.0, abs(value)) / steps
         settled = changes <= ROUNDINGS_IN_A_CHANGE * rounding + tolerance * np.sqrt(np.mean(quotients**2))
         checks.append(_compare(number, gradient, [place[settled] for place in places], quotients[settled],

@@ -175,8 +175,7 @@ def near_a_kink(distance: float) -> tuple[MLP, Array, Array]:
     return model, X, np.arange(8) % 2
 
 
-# As parts of the step, 6e-6: at the kink, near it, at a third and a half, where one of the two signs alone does not
-# show it, and near the end of the step.
+# The distance as a part of the step, 6e-6: none, within half a step, and near the end of the step.
 @pytest.mark.parametrize("part", [0.0, 1e-3, 0.2, 1 / 3, 0.5, 0.7, 0.99, -1e-3, -1 / 3, -0.5, -0.9])
 def test_kinks_are_left_out_and_counted(part: float) -> None:
     model, X, y = near_a_kink(part * 6.0554544523933429e-6)
@@ -274,6 +273,14 @@ def test_epsilon_is_the_step() -> None:
     third = s * (1 - s) * (1 - 2 * s)  # the loss is log(1 + exp(w)), its derivative the sigmoid
     assert errors[0] == pytest.approx(1e-4 / 6 * abs(third), rel=1e-3)
     assert errors[1] == pytest.approx(1e-6 / 6 * abs(third), rel=1e-3)
+
+
+def test_where_the_step_is_too_long_for_the_curvature_parameters_are_left_out() -> None:
+    model = MLP([1, Dense(1, "sigmoid")], dtype="float64")
+    model.set_weights([[[0.5]], [0.0]])
+    for epsilon, left_out in ((None, 0), (1e-2, 1)):
+        report = gradient_check(model, [[1.0]], [[0.0]], "binary_cross_entropy", epsilon=epsilon)
+        assert [array.left_out for array in report.arrays] == [left_out, left_out]
 
 
 def test_the_step_grows_with_the_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
