@@ -88,7 +88,7 @@ def require_finite(name: str, array: NDArray[Any], dtype: np.dtype[Any], first_r
     for first in range(0, array.shape[0], block):
         rows = array[first : first + block]
         with np.errstate(invalid="ignore"):  # some dtypes warn of a NaN
-            if rows.min() >= -largest and rows.max() <= largest:  # neither is true with a NaN
+            if float(rows.min()) >= -largest and float(rows.max()) <= largest:  # neither is true with a NaN
                 continue
         wrong = np.argwhere(~(np.abs(rows.astype(np.float64)) <= largest))
         if len(wrong):
