@@ -99,8 +99,8 @@ def output_layer(kernels, context, parameters, workspace, scratch, rows, begin, 
 def loss_and_deltas(kernels, context, workspace, scratch, index, rows, begin, end, scale, row_losses):
     """Losses of rows `begin` to `end`, and the derivative of `scale` times their sum by the outputs."""
     layer = layer_of(context, context[layout.DEPTH] - 1)
-    loss_rows(kernels, context[layout.LOSS], shift(workspace, layer[OUTPUTS]), rows, begin, end,
-              layer[UNITS], context[layout.Y], context[layout.Y_KIND], context[layout.Y_STRIDE], index, scale,
+    loss_rows(kernels, context[layout.LOSS], 0.0, shift(workspace, layer[OUTPUTS]), rows, begin, end,
+              layer[UNITS], context[layout.Y], context[layout.Y_KIND], context[layout.Y_STRIDE], 0, index, scale,
               _row_scratch(context, scratch), shift(workspace, layer[DELTAS]), row_losses)
 
 

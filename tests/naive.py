@@ -93,7 +93,7 @@ def softmax_backward(outputs: Any, by_outputs: Any) -> Array:
     return result
 
 
-# ---- losses of each row, from z for the two cross entropies and from f(z) for the squared errors
+# ---- losses of each row, from z for those in FROM_PREACTIVATIONS and from f(z) for the others
 
 
 def one_hot(labels: Any, units: int) -> Array:
@@ -125,13 +125,48 @@ def mean_squared_error(a: Any, targets: Any) -> tuple[Array, Array]:
     return (error**2).mean(axis=1), 2 * error / error.shape[1]
 
 
+def mean_absolute_error(a: Any, targets: Any) -> tuple[Array, Array]:
+    error = wide(a) - wide(targets)
+    return np.abs(error).mean(axis=1), np.sign(error) / error.shape[1]
+
+
+def huber(a: Any, targets: Any, d: float = 1.0) -> tuple[Array, Array]:
+    """Mean over k of e^2 / 2 where |e| <= d, and of d (|e| - d / 2) elsewhere (Huber, 1964)."""
+    error = wide(a) - wide(targets)
+    size = np.abs(error)
+    value = np.where(size <= d, error**2 / 2, d * (size - d / 2))
+    slope = np.where(size <= d, error, d * np.sign(error))
+    return value.mean(axis=1), slope / error.shape[1]
+
+
+def hinge(a: Any, targets: Any) -> tuple[Array, Array]:
+    """Mean over k of max(0, 1 - t a), t = -1 or 1."""
+    missing = 1 - wide(targets) * wide(a)
+    return np.maximum(missing, 0).mean(axis=1), np.where(missing > 0, -wide(targets), 0) / missing.shape[1]
+
+
+def poisson(z: Any, targets: Any) -> tuple[Array, Array]:
+    """Mean over k of e^z - t z: - log of the Poisson probability of t at the rate e^z, without log t!."""
+    rate = np.exp(wide(z))
+    return (rate - wide(targets) * wide(z)).mean(axis=1), (rate - wide(targets)) / rate.shape[1]
+
+
+def smoothed(targets: Any, smoothing: float, classes: int) -> Array:
+    """Targets with label smoothing (Szegedy et al., 2016, section 7)."""
+    return (1 - smoothing) * wide(targets) + smoothing / classes
+
+
 LOSSES: dict[str, Callable[[Any, Any], tuple[Array, Array]]] = {
     "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,
     "half_squared_error": half_squared_error,
     "mean_squared_error": mean_squared_error,
+    "mean_absolute_error": mean_absolute_error,
+    "huber": huber,
+    "hinge": hinge,
+    "poisson": poisson,
 }
-FROM_PREACTIVATIONS = ("cross_entropy", "binary_cross_entropy")
+FROM_PREACTIVATIONS = ("cross_entropy", "binary_cross_entropy", "poisson")
 
 
 # ---- a dense layer
