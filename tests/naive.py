@@ -232,33 +232,89 @@ def loss_and_gradients(X: Any, targets: Any, layers: list[Layer], loss: str) -> 
     return float(row_losses.mean()), gradients
 
 
-# ---- optimizers: one update of w from its gradient g; state is a list of arrays
+# ---- optimizers: update number `step`, from 1, of w from its gradient g; state is a list of arrays
 
 
-def new_state(optimizer: str, w: Any) -> list[Array]:
-    return [np.zeros_like(wide(w)) for _ in range({"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}[optimizer])]
+def sgd(w: Array, g: Array, state: list[Array], rate: float, step: int) -> tuple[Array, list[Array]]:
+    return w - rate * g, []
 
 
-def update(optimizer: str, w: Any, g: Any, state: list[Array], rate: float, step: int, momentum: float = 0.9,
-           beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8, l2: float = 0.0
-           ) -> tuple[Array, list[Array]]:
-    """The update of number `step`, from 1; L2 regularisation adds l2 w to the gradient."""
-    w = wide(w)
-    g = wide(g) + l2 * w
-    if optimizer == "sgd":
-        return w - rate * g, []
-    if optimizer == "momentum":  # Sutskever et al., 2013, equations 1 and 2
-        velocity = momentum * state[0] - rate * g
-        return w + velocity, [velocity]
-    if optimizer == "nesterov":  # the same, with the gradient taken where the momentum leads
-        velocity = momentum * state[0] - rate * g
-        return w + momentum * velocity - rate * g, [velocity]
-    assert optimizer == "adam"  # Kingma and Ba, 2015, algorithm 1
-    first = beta_1 * state[0] + (1 - beta_1) * g
+def momentum(w: Array, g: Array, state: list[Array], rate: float, step: int, momentum: float = 0.9
+             ) -> tuple[Array, list[Array]]:
+    velocity = momentum * state[0] - rate * g  # Sutskever et al., 2013, equations 1 and 2
+    return w + velocity, [velocity]
+
+
+def nesterov(w: Array, g: Array, state: list[Array], rate: float, step: int, momentum: float = 0.9
+             ) -> tuple[Array, list[Array]]:
+    velocity = momentum * state[0] - rate * g  # the same, with the gradient taken where the momentum leads
+    return w + momentum * velocity - rate * g, [velocity]
+
+
+def adam(w: Array, g: Array, state: list[Array], rate: float, step: int, beta_1: float = 0.9, beta_2: float = 0.999,
+         epsilon: float = 1e-8) -> tuple[Array, list[Array]]:
+    first = beta_1 * state[0] + (1 - beta_1) * g  # Kingma and Ba, 2015, algorithm 1
     second = beta_2 * state[1] + (1 - beta_2) * g**2
     first_hat = first / (1 - beta_1**step)
     second_hat = second / (1 - beta_2**step)
     return w - rate * first_hat / (np.sqrt(second_hat) + epsilon), [first, second]
+
+
+def nadam(w: Array, g: Array, state: list[Array], rate: float, step: int, beta_1: float = 0.9, beta_2: float = 0.999,
+          epsilon: float = 1e-8) -> tuple[Array, list[Array]]:
+    first = beta_1 * state[0] + (1 - beta_1) * g  # Dozat, 2016, with the schedule of momentum he suggests
+    second = beta_2 * state[1] + (1 - beta_2) * g**2
+    momenta = beta_1 * (1 - 0.5 * 0.96 ** (0.004 * np.arange(1, step + 2)))
+    first_hat = (momenta[-1] * first / (1 - np.prod(momenta))
+                 + (1 - momenta[-2]) * g / (1 - np.prod(momenta[:-1])))
+    second_hat = second / (1 - beta_2**step)
+    return w - rate * first_hat / (np.sqrt(second_hat) + epsilon), [first, second]
+
+
+def adagrad(w: Array, g: Array, state: list[Array], rate: float, step: int, epsilon: float = 1e-10
+            ) -> tuple[Array, list[Array]]:
+    squares = state[0] + g**2  # Duchi, Hazan and Singer, 2011
+    return w - rate * g / (np.sqrt(squares) + epsilon), [squares]
+
+
+def adadelta(w: Array, g: Array, state: list[Array], rate: float, step: int, rho: float = 0.9, epsilon: float = 1e-6
+             ) -> tuple[Array, list[Array]]:
+    squares = rho * state[0] + (1 - rho) * g**2  # Zeiler, 2012, algorithm 1
+    change = np.sqrt(state[1] + epsilon) / np.sqrt(squares + epsilon) * g
+    return w - rate * change, [squares, rho * state[1] + (1 - rho) * change**2]
+
+
+def rmsprop(w: Array, g: Array, state: list[Array], rate: float, step: int, decay: float = 0.99,
+            epsilon: float = 1e-8, momentum: float = 0.0) -> tuple[Array, list[Array]]:
+    squares = decay * state[0] + (1 - decay) * g**2  # Tieleman and Hinton, 2012
+    velocity = momentum * state[1] + g / (np.sqrt(squares) + epsilon)
+    return w - rate * velocity, [squares, velocity if momentum > 0 else state[1]]
+
+
+RULES: dict[str, tuple[Callable[..., tuple[Array, list[Array]]], int]] = {  # the rule, arrays of state
+    "sgd": (sgd, 0), "momentum": (momentum, 1), "nesterov": (nesterov, 1), "adam": (adam, 2), "nadam": (nadam, 2),
+    "adagrad": (adagrad, 1), "adadelta": (adadelta, 2), "rmsprop": (rmsprop, 2),
+}
+
+
+def new_state(optimizer: str, w: Any) -> list[Array]:
+    return [np.zeros_like(wide(w)) for _ in range(RULES[optimizer][1])]
+
+
+def update(optimizer: str, w: Any, g: Any, state: list[Array], rate: float, step: int, l2: float = 0.0,
+           **settings: float) -> tuple[Array, list[Array]]:
+    """One update by a rule's name; L2 regularisation adds l2 w to the gradient."""
+    w = wide(w)
+    return RULES[optimizer][0](w, wide(g) + l2 * w, state, rate, step, **settings)
+
+
+def regularise(w: Any, g: Any, rate: float, l1: float = 0.0, weight_decay: float = 0.0, clip_value: float = 0.0
+               ) -> tuple[Array, Array]:
+    """w and g as an update takes them: clipped gradient, L1, weights that decay (Loshchilov and Hutter, 2019)."""
+    w, g = wide(w), wide(g)
+    if clip_value > 0:
+        g = np.clip(g, -clip_value, clip_value)
+    return w - rate * weight_decay * w, g + l1 * np.sign(w)
 
 
 def train(X: Any, targets: Any, layers: list[Layer], loss: str, optimizer: str, rate: float, batches: Iterable[Any],
