@@ -12,6 +12,14 @@ from .kernels import updates as codes
 from .validation import check_number
 
 
+def _check_decay(name: str, value: Any) -> None:
+    check_number(name, value, low=0.0, high=1.0, below=True)
+
+
+def _check_epsilon(value: Any) -> None:
+    check_number("epsilon", value, low=1e-16, high=1e3)
+
+
 @dataclass(frozen=True)
 class Optimizer:
     """Base class: the code of the update in the kernels and its settings, two decay rates and an epsilon."""
@@ -26,6 +34,11 @@ class Optimizer:
     def settings(self) -> tuple[float, float, float]:
         """Return the two decay rates and the epsilon that the kernels take; zero for those a rule does not have."""
         return 0.0, 0.0, 0.0
+
+    @property
+    def weight_decay(self) -> float:
+        """Decay of the weights apart from the gradient; 0 but for AdamW."""
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,7 @@ class Momentum(Optimizer):
     code: ClassVar[int] = codes.MOMENTUM
 
     def __post_init__(self) -> None:
-        check_number("momentum", self.momentum, low=0.0, high=1.0, below=True)
+        _check_decay("momentum", self.momentum)
 
     def settings(self) -> tuple[float, float, float]:
         """Return the two decay rates and the epsilon that the kernels take."""
@@ -71,7 +84,9 @@ class Nesterov(Momentum):
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """Adam (Kingma and Ba, 2015, algorithm 1).
+    """Adam: m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; w <- w - r m' / (sqrt(v') + epsilon).
+
+    m' = m / (1 - b1^t) and v' = v / (1 - b2^t) in update number t (Kingma and Ba, 2015, algorithm 1).
 
     Parameters
     ----------
@@ -87,23 +102,148 @@ class Adam(Optimizer):
     code: ClassVar[int] = codes.ADAM
 
     def __post_init__(self) -> None:
-        check_number("beta_1", self.beta_1, low=0.0, high=1.0, below=True)
-        check_number("beta_2", self.beta_2, low=0.0, high=1.0, below=True)
-        check_number("epsilon", self.epsilon, low=1e-16, high=1e3)
+        _check_decay("beta_1", self.beta_1)
+        _check_decay("beta_2", self.beta_2)
+        _check_epsilon(self.epsilon)
 
     def settings(self) -> tuple[float, float, float]:
         """Return the two decay rates and the epsilon that the kernels take."""
         return self.beta_1, self.beta_2, self.epsilon
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "momentum": Momentum, "nesterov": Nesterov, "adam": Adam}
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam after w <- w - r weight_decay w, with r the learning rate as scheduled (Loshchilov and Hutter, 2019).
+
+    Weights decay, biases do not.
+
+    Parameters
+    ----------
+    beta_1, beta_2 : float
+        Decay rates of the first and second moment, at least 0 and below 1; default 0.9 and 0.999.
+    epsilon : float
+        Added to the square root of the second moment, from 1e-16 to 1e3; default 1e-8.
+    weight_decay : float
+        At least 0; default 0.01.
+    """
+
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("weight_decay", self.weight_decay, low=0.0)
+
+
+@dataclass(frozen=True)
+class NAdam(Adam):
+    """Adam with Nesterov's momentum (Dozat, 2016), as PyTorch has it.
+
+    m and v as in Adam; w <- w - r ((1 - mu_t) / (1 - p_t) g + mu_(t+1) / (1 - p_(t+1)) m) / (sqrt(v') + epsilon) with
+    mu_t = beta_1 (1 - 0.96^(0.004 t) / 2), p_t = mu_1 mu_2 ... mu_t, v' = v / (1 - b2^t) in update number t.
+
+    Parameters
+    ----------
+    beta_1, beta_2 : float
+        Decay rates of the first and second moment, at least 0 and below 1; default 0.9 and 0.999.
+    epsilon : float
+        Added to the square root of the second moment, from 1e-16 to 1e3; default 1e-8.
+    """
+
+    code: ClassVar[int] = codes.NADAM
+
+
+@dataclass(frozen=True)
+class Adagrad(Optimizer):
+    """Adagrad: s <- s + g^2; w <- w - r g / (sqrt(s) + epsilon) (Duchi, Hazan and Singer, 2011).
+
+    Parameters
+    ----------
+    epsilon : float
+        Added to the square root of the sum of squares, from 1e-16 to 1e3; default 1e-10.
+    """
+
+    epsilon: float = 1e-10
+    code: ClassVar[int] = codes.ADAGRAD
+
+    def __post_init__(self) -> None:
+        _check_epsilon(self.epsilon)
+
+    def settings(self) -> tuple[float, float, float]:
+        """Return the two decay rates, of which it has none, and the epsilon that the kernels take."""
+        return 0.0, 0.0, self.epsilon
+
+
+@dataclass(frozen=True)
+class Adadelta(Optimizer):
+    """Adadelta: s <- rho s + (1 - rho) g^2; d = g sqrt(u + epsilon) / sqrt(s + epsilon); w <- w - r d.
+
+    u <- rho u + (1 - rho) d^2 is the mean square of the changes (Zeiler, 2012, algorithm 1, where r is 1).
+
+    Parameters
+    ----------
+    rho : float
+        Decay rate of the mean squares, at least 0 and below 1; default 0.9.
+    epsilon : float
+        Added to the mean squares, from 1e-16 to 1e3; default 1e-6.
+    """
+
+    rho: float = 0.9
+    epsilon: float = 1e-6
+    code: ClassVar[int] = codes.ADADELTA
+
+    def __post_init__(self) -> None:
+        _check_decay("rho", self.rho)
+        _check_epsilon(self.epsilon)
+
+    def settings(self) -> tuple[float, float, float]:
+        """Return the two decay rates, of which it has the second, and the epsilon that the kernels take."""
+        return 0.0, self.rho, self.epsilon
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """RMSprop: s <- decay s + (1 - decay) g^2; v <- momentum v + g / (sqrt(s) + epsilon); w <- w - r v.
+
+    The rule of Tieleman and Hinton (2012), with epsilon and momentum as PyTorch has them.
+
+    Parameters
+    ----------
+    decay : float
+        Decay rate of the mean square, at least 0 and below 1; default 0.99.
+    epsilon : float
+        Added to the square root of the mean square, from 1e-16 to 1e3; default 1e-8.
+    momentum : float
+        At least 0 and below 1; default 0.
+    """
+
+    decay: float = 0.99
+    epsilon: float = 1e-8
+    momentum: float = 0.0
+    code: ClassVar[int] = codes.RMSPROP
+
+    def __post_init__(self) -> None:
+        _check_decay("decay", self.decay)
+        _check_epsilon(self.epsilon)
+        _check_decay("momentum", self.momentum)
+
+    def settings(self) -> tuple[float, float, float]:
+        """Return the two decay rates, momentum and decay, and the epsilon that the kernels take."""
+        return self.momentum, self.decay, self.epsilon
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    kind.__name__.lower(): kind
+    for kind in (SGD, Momentum, Nesterov, Adam, AdamW, NAdam, Adagrad, Adadelta, RMSprop)
+}
 
 
 def check_optimizer(optimizer: Any) -> Optimizer:
     """Return an optimizer from its name, with default settings, or from an instance."""
-    allowed = f"one of {', '.join(map(repr, OPTIMIZERS))}, or an instance of SGD, Momentum, Nesterov or Adam"
-    if isinstance(optimizer, (SGD, Momentum, Adam)):
+    kinds = tuple(OPTIMIZERS.values())
+    if isinstance(optimizer, kinds):
         return optimizer
+    allowed = (f"one of {', '.join(map(repr, OPTIMIZERS))}, or an instance of "
+               f"{', '.join(kind.__name__ for kind in kinds)}")
     if not isinstance(optimizer, str):
         raise TypeError(f"optimizer must be {allowed}, got {optimizer!r}")
     if optimizer not in OPTIMIZERS:

@@ -9,7 +9,20 @@ import pytest
 
 import fastmlp
 from fastmlp.kernels import updates
-from fastmlp.optimizers import OPTIMIZERS, SGD, Adam, Momentum, Nesterov, Optimizer, check_optimizer
+from fastmlp.optimizers import (
+    OPTIMIZERS,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    AdamW,
+    Momentum,
+    NAdam,
+    Nesterov,
+    Optimizer,
+    RMSprop,
+    check_optimizer,
+)
 
 
 @pytest.mark.parametrize(("name", "kind", "code", "slots"), [
@@ -17,6 +30,11 @@ from fastmlp.optimizers import OPTIMIZERS, SGD, Adam, Momentum, Nesterov, Optimi
     ("momentum", Momentum, updates.MOMENTUM, 1),
     ("nesterov", Nesterov, updates.NESTEROV, 1),
     ("adam", Adam, updates.ADAM, 2),
+    ("adamw", AdamW, updates.ADAM, 2),
+    ("nadam", NAdam, updates.NADAM, 2),
+    ("adagrad", Adagrad, updates.ADAGRAD, 1),
+    ("adadelta", Adadelta, updates.ADADELTA, 2),
+    ("rmsprop", RMSprop, updates.RMSPROP, 2),
 ])
 def test_names_codes_and_slots(name: str, kind: type[Optimizer], code: int, slots: int) -> None:
     optimizer = check_optimizer(name)
@@ -28,8 +46,9 @@ def test_names_codes_and_slots(name: str, kind: type[Optimizer], code: int, slot
 
 
 def test_all_optimizers_are_public_and_have_codes_of_their_own() -> None:
-    assert list(OPTIMIZERS) == ["sgd", "momentum", "nesterov", "adam"]
-    assert len({kind.code for kind in OPTIMIZERS.values()}) == len(OPTIMIZERS)
+    assert list(OPTIMIZERS) == ["sgd", "momentum", "nesterov", "adam", "adamw", "nadam", "adagrad", "adadelta",
+                                "rmsprop"]
+    assert len({kind.code for kind in OPTIMIZERS.values()}) == len(OPTIMIZERS) - 1  # AdamW has Adam's
     for kind in OPTIMIZERS.values():
         assert getattr(fastmlp, kind.__name__) is kind
 
@@ -39,7 +58,22 @@ def test_settings_are_two_decay_rates_and_an_epsilon_with_the_usual_defaults() -
     assert Momentum().settings() == (0.9, 0.0, 0.0)
     assert Nesterov(0.5).settings() == (0.5, 0.0, 0.0)
     assert Adam().settings() == (0.9, 0.999, 1e-8)
-    assert Adam(beta_1=0.8, beta_2=0.99, epsilon=1e-7).settings() == (0.8, 0.99, 1e-7)
+    for kind in (Adam, AdamW, NAdam):
+        assert kind(beta_1=0.8, beta_2=0.99, epsilon=1e-7).settings() == (0.8, 0.99, 1e-7)
+    assert AdamW().settings() == NAdam().settings() == Adam().settings()
+    assert Adagrad().settings() == (0.0, 0.0, 1e-10)
+    assert Adagrad(epsilon=1e-7).settings() == (0.0, 0.0, 1e-7)
+    assert Adadelta().settings() == (0.0, 0.9, 1e-6)
+    assert Adadelta(rho=0.95, epsilon=1e-7).settings() == (0.0, 0.95, 1e-7)
+    assert RMSprop().settings() == (0.0, 0.99, 1e-8)
+    assert RMSprop(decay=0.9, epsilon=1e-7, momentum=0.5).settings() == (0.5, 0.9, 1e-7)
+
+
+def test_only_adamw_has_a_decay_of_weights() -> None:
+    assert AdamW().weight_decay == 0.01
+    assert AdamW(weight_decay=0).weight_decay == 0
+    for name, kind in OPTIMIZERS.items():
+        assert (kind().weight_decay > 0) == (name == "adamw")
 
 
 def test_an_instance_is_taken_as_it_is() -> None:
@@ -78,6 +112,24 @@ def test_momentum_from_zero_to_below_one(kind: type[Momentum], momentum: float) 
     (Adam, {"epsilon": -1e-8}, ValueError),
     (Adam, {"epsilon": float("inf")}, ValueError),
     (Adam, {"epsilon": "tiny"}, TypeError),
+    (AdamW, {"beta_1": 1.0}, ValueError),
+    (AdamW, {"epsilon": 0.0}, ValueError),
+    (AdamW, {"weight_decay": -0.01}, ValueError),
+    (AdamW, {"weight_decay": float("inf")}, ValueError),
+    (AdamW, {"weight_decay": None}, TypeError),
+    (NAdam, {"beta_1": 1.0}, ValueError),
+    (NAdam, {"beta_2": "0.9"}, TypeError),
+    (NAdam, {"epsilon": 0}, ValueError),
+    (Adagrad, {"epsilon": 0.0}, ValueError),
+    (Adagrad, {"epsilon": True}, TypeError),
+    (Adadelta, {"rho": 1.0}, ValueError),
+    (Adadelta, {"rho": None}, TypeError),
+    (Adadelta, {"epsilon": 0.0}, ValueError),
+    (RMSprop, {"decay": 1.0}, ValueError),
+    (RMSprop, {"decay": "0.9"}, TypeError),
+    (RMSprop, {"epsilon": -1e-8}, ValueError),
+    (RMSprop, {"momentum": 1.0}, ValueError),
+    (RMSprop, {"momentum": -0.5}, ValueError),
 ])
 def test_settings_are_checked_and_named(kind: type[Optimizer], arguments: dict[str, Any],
                                         error: type[Exception]) -> None:
@@ -89,9 +141,9 @@ def test_settings_are_checked_and_named(kind: type[Optimizer], arguments: dict[s
 
 
 @pytest.mark.parametrize(("value", "error"), [
-    ("Adam", ValueError), ("rmsprop", ValueError), ("", ValueError),
+    ("Adam", ValueError), ("RMSprop", ValueError), ("", ValueError),
     (None, TypeError), (3, TypeError), (Adam, TypeError), (object(), TypeError), (Optimizer(), TypeError),
 ])
 def test_anything_else_is_refused_and_told_what_there_is(value: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match=r"^optimizer must be one of 'sgd', 'momentum', 'nesterov', 'adam'"):
+    with pytest.raises(error, match=r"^optimizer must be one of 'sgd', .*'rmsprop', or an instance of SGD, .*RMSprop"):
         check_optimizer(value)
