@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
-from .callbacks import Callback, EarlyStopping
+from . import callbacks, losses, metrics, optimizers, schedules
+from .activations import register_activation
+from .callbacks import Callback, CSVLogger, EarlyStopping, LearningRateLogger, StopOnNaN
+from .fitting import DivergenceWarning
+from .gradient_check import GradientReport, gradient_check
 from .history import History
-from .layers import Dense
+from .layers import Dense, Maxout
+from .losses import BinaryCrossEntropy, CrossEntropy, Huber, register_loss
 from .model import MLP
-from .optimizers import SGD, Adam, Momentum, Nesterov
+from .optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, Momentum, NAdam, Nesterov, RMSprop
+from .perceptron import ConvergenceWarning, Perceptron
 from .serialization import ModelFileError
 from .threads import get_num_threads, set_num_threads
-from .trainer import DivergenceWarning, Trainer
+from .trainer import Trainer
 
 __version__ = "0.1.0"
 
 __all__ = [
     "MLP",
     "SGD",
+    "Adadelta",
+    "Adagrad",
     "Adam",
+    "AdamW",
+    "BinaryCrossEntropy",
+    "CSVLogger",
     "Callback",
+    "ConvergenceWarning",
+    "CrossEntropy",
     "Dense",
     "DivergenceWarning",
     "EarlyStopping",
+    "GradientReport",
     "History",
+    "Huber",
+    "LearningRateLogger",
+    "Maxout",
     "ModelFileError",
     "Momentum",
+    "NAdam",
     "Nesterov",
+    "Perceptron",
+    "RMSprop",
+    "StopOnNaN",
     "Trainer",
+    "callbacks",
     "get_num_threads",
+    "gradient_check",
+    "losses",
+    "metrics",
+    "optimizers",
+    "register_activation",
+    "register_loss",
+    "schedules",
     "set_num_threads",
 ]

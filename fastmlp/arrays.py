@@ -6,7 +6,7 @@ rows are contiguous, at any distance from one another. Everything else that is r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,22 @@ class Source:
     def split(self, rows: int) -> tuple[Source, Source]:
         """Return the first `rows` rows and the rest, as views."""
         return Source(self.array[:rows], self.kind, self.stride), Source(self.array[rows:], self.kind, self.stride)
+
+
+@dataclass
+class Targets:
+    """What a loss compares the outputs with."""
+
+    source: Source
+    loss: int  # code of the loss, or address of a user's
+    parameter: NDArray[np.float64]  # (1,): of the loss
+    weights: NDArray[np.float64] | None = None  # (rows,): of the samples
+
+    def split(self, rows: int) -> tuple[Targets, Targets]:
+        """Return the targets of the first `rows` rows and of the rest."""
+        first, rest = self.source.split(rows)
+        weights = (None, None) if self.weights is None else (self.weights[:rows], self.weights[rows:])
+        return replace(self, source=first, weights=weights[0]), replace(self, source=rest, weights=weights[1])
 
 
 def as_numeric(name: str, values: Any, allowed: str) -> NDArray[Any]:
@@ -117,6 +133,18 @@ def check_inputs(X: Any, inputs: int, dtype: np.dtype[Any], *, finite: bool = Tr
     if finite:
         require_finite("X", array, dtype)
     return source
+
+
+def check_weights(name: str, weights: Any, rows: int) -> NDArray[np.float64]:
+    """Check weights of samples: finite numbers of at least 0, one for each row of X."""
+    allowed = f"finite numbers of at least 0 of shape ({rows},)"
+    array = as_numeric(name, weights, allowed)
+    if array.shape != (rows,):
+        raise ValueError(f"{name} must be {allowed}, one for each row of X, got shape {array.shape}")
+    wrong = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if len(wrong):
+        raise ValueError(f"{name} must be {allowed}, got {array[wrong[0]]} at position {wrong[0]}")
+    return np.array(array, np.float64, order="C")
 
 
 def check_labels(y: Any, rows: int, classes: int) -> Source:

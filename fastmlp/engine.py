@@ -13,9 +13,9 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from .arrays import Source, address_of, check_inputs, require_finite
+from .arrays import Source, Targets, address_of, check_inputs, require_finite
 from .kernels import epoch, layout
-from .kernels.activations import SOFTMAX
+from .kernels.activations import KEEPS_SLOPE, SOFTMAX
 from .kernels.linking import FLOATS, kernel_table
 from .kernels.simd import TILE_ROWS, TILE_VECTORS, lanes_of
 from .kernels.team import TEAM_SIZE
@@ -49,7 +49,7 @@ class Network:
     """A network as the kernels see it."""
 
     table: Array  # of layers, kernels.layout
-    alphas: Array  # float64 (layers,): the parameter of each layer's activation
+    numbers: Array  # float64 (rows of the table, layout.LAYER_SETTINGS)
     parameters: Array  # all weights and biases, in panels
     mean: Array  # (inputs,) subtracted from each input row
     scale: Array  # (inputs,) that it is then multiplied by
@@ -78,7 +78,7 @@ class Network:
     @functools.cached_property
     def work(self) -> int:
         """Multiply-adds of one row, forward."""
-        return int((self.table[:, layout.INPUTS] * self.table[:, layout.PADDED]).sum())
+        return int(layout.work_of(self.table).sum())
 
     @functools.cached_property
     def chunk_rows(self) -> int:
@@ -107,9 +107,14 @@ class Call:
         Number of threads that memory is made for.
     shared : bool
         Whether all threads share one workspace (training by panels) or have one each.
+    training : bool
+        Whether gradients will be computed.
+    drops : bool
+        Whether the layers' dropout applies.
     """
 
-    def __init__(self, network: Network, rows: int, threads: int, *, shared: bool) -> None:
+    def __init__(self, network: Network, rows: int, threads: int, *, shared: bool, training: bool,
+                 drops: bool = False) -> None:
         _compile_entries(network.dtype)
         self.context = np.zeros(layout.CONTEXT_FIELDS, np.int64)
         self.network = network
@@ -131,7 +136,15 @@ class Call:
 
         for layer in table:
             layer[layout.OUTPUTS] = reserve(rows * int(layer[layout.PADDED]))
+            if not drops:
+                layer[layout.DROPOUT] = 0
+            if not training:
+                continue
             layer[layout.DELTAS] = reserve(rows * int(layer[layout.PADDED]))
+            if layer[layout.DROPOUT] or layer[layout.ACTIVATION] in KEEPS_SLOPE:
+                layer[layout.KEPT] = reserve(rows * int(layer[layout.PADDED]))
+        if not training:  # evaluation leaves what the loss is derived by there
+            table[-1, layout.DELTAS] = reserve(rows * int(table[-1, layout.PADDED]))
         self.context[layout.WORKSPACE_SIZE] = 0 if shared else size
         self.keep(layout.WORKSPACE, layout.aligned_zeros(size if shared else size * threads, dtype))
 
@@ -148,7 +161,7 @@ class Call:
         self.keep(layout.SCRATCH, layout.aligned_zeros(size * threads, dtype))
 
         self.keep(layout.LAYERS, table)
-        self.keep(layout.ALPHAS, network.alphas)
+        self.keep(layout.LAYER_NUMBERS, network.numbers)
         self.keep(layout.X_MEAN, network.mean)
         self.keep(layout.X_SCALE, network.scale)
         self.context[layout.X_STANDARDISED] = network.standardised
@@ -182,12 +195,15 @@ class Call:
         self.context[layout.X_FAR] = source.array.nbytes > NEAR_BYTES
         self.context[layout.SAMPLES] = source.rows
 
-    def set_targets(self, source: Source, loss: int) -> None:
-        self._kept[layout.Y] = source
+    def set_targets(self, targets: Targets) -> None:
+        source = targets.source
+        self._kept[layout.Y] = targets
         self.context[layout.Y] = source.address
         self.context[layout.Y_KIND] = source.kind
         self.context[layout.Y_STRIDE] = source.stride
-        self.context[layout.LOSS] = loss
+        self.context[layout.LOSS] = targets.loss
+        self.context[layout.WEIGHTS_OF_SAMPLES] = 0 if targets.weights is None else address_of(targets.weights)
+        self.keep(layout.LOSS_PARAMETER, targets.parameter)
 
     def set_steps(self, first: int, rates: Array) -> None:
         """Set the steps of the next call: one for each learning rate, from number `first`."""
@@ -196,6 +212,7 @@ class Call:
         self.context[layout.LAST_STEP] = first + len(rates)
         self.keep(layout.RATES, rates)
         self.keep(layout.LOSSES, np.zeros(len(rates)))
+        self.keep(layout.STEP_WEIGHTS, np.zeros(len(rates)))
 
     def train(self, threads: int) -> None:
         """Run the steps that the context tells of."""
@@ -222,27 +239,42 @@ def groups_for(network: Network, batch: int) -> int:
     return max(1, min(MOST_GROUPS, batch // LEAST_GROUP_ROWS))
 
 
-def training_call(network: Network, batch: int, *, gradients: bool = False) -> Call:
-    """Return a call for training steps of up to `batch` rows; `gradients`: with memory to write them to."""
+def training_call(network: Network, batch: int, *, gradients: bool = False, drops: bool = True,
+                  pass_rows: int | None = None) -> Call:
+    """Return a call for training steps of up to `batch` rows.
+
+    Parameters
+    ----------
+    gradients : bool
+        Whether to make memory to write gradients to, although the update needs none.
+    drops : bool
+        Whether the layers' dropout applies.
+    pass_rows : int, optional
+        Most rows that go through the network at a time.
+    """
     groups = groups_for(network, batch)
-    rows = min(batch, MOST_PASS_ROWS)
+    rows = min(batch, MOST_PASS_ROWS if pass_rows is None else pass_rows)
     if groups > 1:
         row_bytes = 2 * int(network.table[:, layout.PADDED].sum()) * network.dtype.itemsize
         rows = min(max(TILE_ROWS, PASS_BYTES // row_bytes), -(-batch // groups))
-    call = Call(network, rows, get_num_threads(), shared=groups == 1)
+    call = Call(network, rows, get_num_threads(), shared=groups == 1, training=True, drops=drops)
     call.context[layout.ROWS] = batch
     call.context[layout.GROUPS] = groups
     call.context[layout.PASS_ROWS] = rows
+    call.context[layout.PHASES] = layout.GRADIENT | layout.UPDATE
+    call.context[layout.CONSTRAINED] = (network.numbers[:, layout.MAX_NORM] > 0).any()
     call.keep(layout.ROW_LOSSES, np.zeros(batch))
     call.keep(layout.SETTINGS, np.zeros(SETTINGS))
     if groups > 1 or batch > rows or gradients:
         call.keep(layout.GRADIENTS, layout.aligned_zeros(groups * len(network.parameters), network.dtype))
+        parts = -(-network.table[:, layout.PADDED] // (TILE_VECTORS * lanes_of(network.dtype.itemsize))) + 1
+        call.keep(layout.SQUARES, np.zeros(int(parts.sum())))
     return call
 
 
 def training_work(network: Network, rows: int) -> int:
     """Multiply-adds of a training step: forward, gradient, and delta, which the first layer does not pass back."""
-    first = int(network.table[0, layout.INPUTS] * network.table[0, layout.PADDED])
+    first = int(layout.work_of(network.table)[0])
     return rows * (3 * network.work - first)
 
 
@@ -340,7 +372,7 @@ def prediction_call(network: Network, samples: int) -> Call:
     threads = threads_for(samples * network.work)
     call: Call | None = getattr(network.calls, "prediction", None)
     if call is None or call.rows < rows or call.threads < threads:
-        call = network.calls.prediction = Call(network, rows, threads, shared=False)
+        call = network.calls.prediction = Call(network, rows, threads, shared=False, training=False)
         call.context[layout.ROWS] = rows
         call.keep(layout.ORDER, np.zeros(rows * threads, np.int64))
     return call
@@ -392,11 +424,11 @@ def predict(network: Network, X: Any) -> Array:
     return results
 
 
-def evaluate(network: Network, source: Source, targets: Source, loss: int) -> tuple[float, float]:
-    """Return the mean loss and the share of right predictions."""
+def evaluate(network: Network, source: Source, targets: Targets) -> tuple[float, float]:
+    """Return the mean loss, weighted if the targets have weights, and the share of right predictions, which is not."""
     call = prediction_call(network, source.rows)
     call.set_inputs(source)
-    call.set_targets(targets, loss)
+    call.set_targets(targets)
     chunks = -(-source.rows // call.rows)
     losses, hits = np.zeros(chunks), np.zeros(chunks)
     call.keep(layout.LOSSES, losses)
@@ -405,4 +437,5 @@ def evaluate(network: Network, source: Source, targets: Source, loss: int) -> tu
     _predict_timed(call, source.rows * network.work)
     for place in (layout.X, layout.Y, layout.LOSSES, layout.HITS, layout.ROW_LOSSES):
         call.forget(place)
-    return float(losses.sum() / source.rows), float(hits.sum() / source.rows)
+    total = source.rows if targets.weights is None else targets.weights.sum()
+    return float(losses.sum() / total), float(hits.sum() / source.rows)

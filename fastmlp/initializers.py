@@ -12,6 +12,8 @@ References
   AISTATS 2010, equations 12 and 16.
 - K. He, X. Zhang, S. Ren, J. Sun, "Delving Deep into Rectifiers: Surpassing Human-Level Performance on
   ImageNet Classification", ICCV 2015, equation 10.
+- G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, "Self-Normalizing Neural Networks", NIPS 2017: LeCun's
+  variance keeps the outputs of selu at mean 0 and variance 1.
 """
 
 from __future__ import annotations
@@ -92,7 +94,14 @@ INITIALIZERS: dict[str, Callable[[int, int, np.random.Generator], Weights]] = {
 }
 
 # Activations that let about half of the signal through: "auto" starts them with He's larger weights.
-_RECTIFIERS = ("relu", "leaky_relu", "elu")
+_RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu")
+
+
+def _automatic(activation: str) -> str:
+    """Return the name of the initializer that "auto" stands for."""
+    if activation == "selu":
+        return "lecun_normal"
+    return "he_normal" if activation in _RECTIFIERS else "glorot_uniform"
 
 
 def check_initializer(name: str) -> str:
@@ -128,7 +137,7 @@ def initial_weights(
     ----------
     name : str
         A key of `INITIALIZERS`, or ``"auto"``: ``"he_normal"`` if the layer's activation is relu,
-        leaky_relu or elu, else ``"glorot_uniform"``.
+        leaky_relu, elu, gelu or silu, ``"lecun_normal"`` if it is selu, else ``"glorot_uniform"``.
     inputs, units : int
         The layer's size, both at least 1.
     activation : str
@@ -162,5 +171,5 @@ def initial_weights(
     if np.dtype(dtype) not in (np.float32, np.float64):
         raise ValueError(f"dtype must be float32 or float64, got {dtype!r}")
     if name == "auto":
-        name = "he_normal" if activation in _RECTIFIERS else "glorot_uniform"
+        name = _automatic(activation)
     return INITIALIZERS[name](inputs, units, rng).astype(dtype, copy=False)

@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from .activations import ACTIVATIONS
 from .callbacks import Callback
 from .datasets import Dataset, MnistUnavailable, load_digits, load_mnist
+from .fitting import DivergenceWarning
 from .layers import MAX_UNITS
 from .model import MLP, check_seed
 from .threads import available_threads, get_num_threads, set_num_threads
-from .trainer import DivergenceWarning, Trainer
+from .trainer import Trainer
 from .validation import check_integer, check_number
 
 HIDDEN = [128]

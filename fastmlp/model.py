@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from .arrays import as_numeric, check_inputs
 from .initializers import initial_weights
 from .kernels import layout
 from .kernels.updates import WRITE_GRADIENT
-from .layers import MAX_UNITS, Dense
-from .losses import check_loss
+from .layers import MAX_UNITS, Dense, Layer, Maxout
+from .losses import Loss, check_loss
 from .serialization import ModelFileError, read_model_file, write_model_file
 from .validation import check_choice, check_integer
 
@@ -40,7 +41,7 @@ class MLP:
     Parameters
     ----------
     layers : list
-        Number of inputs, then a layer each: a number of units or a `Dense`. At least one layer.
+        Number of inputs, then a layer each: a number of units, a `Dense` or a `Maxout`. At least one layer.
     activation : str
         Activation of the hidden layers that do not name their own; default "relu".
     output : str, optional
@@ -67,7 +68,7 @@ class MLP:
 
     def __init__(
         self,
-        layers: Iterable[int | Dense],
+        layers: Iterable[int | Layer],
         activation: str = "relu",
         output: str | None = None,
         dtype: Any = "float32",
@@ -82,28 +83,27 @@ class MLP:
         check_choice("output", output, ACTIVATIONS)
         chosen_seed = check_seed(seed)
         defaults = [activation] * (len(described) - 1) + [output]
-        self._layers = tuple(
-            Dense(layer.units, layer.activation or default, layer.alpha, layer.initializer)
-            for layer, default in zip(described, defaults, strict=True)
-        )
+        self._layers = _complete(described, defaults)
         self._inputs = inputs
         self._build(_check_dtype(dtype), input_mean, input_std)
         rng = np.random.default_rng(chosen_seed)
         weights: list[Array] = []
         for fan_in, layer in zip(self._sizes(), self._layers, strict=False):
-            weights.append(initial_weights(layer.initializer, fan_in, layer.units, layer.activation or "", rng,
-                                           self.dtype))
-            weights.append(np.zeros(layer.units, self.dtype))
+            weights += _first_weights(layer, fan_in, rng, self.dtype)
         self.set_weights(weights)
 
     def _sizes(self) -> list[int]:
         return [self._inputs, *(layer.units for layer in self._layers)]
 
+    def _shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the arrays of `get_weights`."""
+        return [shape for fan_in, layer in zip(self._sizes(), self._layers, strict=False)
+                for shape in _shapes_of(layer, fan_in)]
+
     def _build(self, dtype: np.dtype[Any], input_mean: Any, input_std: Any) -> None:
         """Lay out the network in memory, all parameters zero."""
-        chosen = [ACTIVATIONS[str(layer.activation)] for layer in self._layers]
         sizes = self._sizes()
-        if sum(i * o for i, o in pairwise(sizes)) > MAX_PARAMETERS:
+        if sum(math.prod(shape) for shape in self._shapes()) > MAX_PARAMETERS:
             raise ValueError(f"layers must have at most {MAX_PARAMETERS} weights together, got sizes {sizes}")
         mean = _check_scaling("input_mean", input_mean, self.inputs, dtype)
         std = _check_scaling("input_std", input_std, self.inputs, dtype)
@@ -111,14 +111,12 @@ class MLP:
             scale = (1 / std.astype(np.float64)).astype(dtype)
         if not (std > 0).all() or not np.isfinite(scale).all():
             raise ValueError(f"input_std must be above 0, with a finite reciprocal as {dtype}, got {std.min()}")
-        table = layout.layer_table(sizes, [activation.code for activation in chosen], dtype)
-        alphas = [activation.alpha if layer.alpha is None else layer.alpha
-                  for activation, layer in zip(chosen, self._layers, strict=True)]
+        table, numbers = _table_of(sizes, self._layers, dtype)
         self.input_mean = mean
         self.input_std = std
         self.network = engine.Network(
             table=table,
-            alphas=np.array(alphas, np.float64),
+            numbers=numbers,
             parameters=layout.aligned_zeros(layout.parameter_count(table), dtype),
             mean=mean,
             scale=scale,
@@ -133,7 +131,7 @@ class MLP:
         return self._inputs
 
     @property
-    def layers(self) -> list[Dense]:
+    def layers(self) -> list[Layer]:
         """The layers, each with its activation."""
         return list(self._layers)
 
@@ -150,13 +148,12 @@ class MLP:
     @property
     def output(self) -> str:
         """Activation of the last layer."""
-        return str(self._layers[-1].activation)
+        return _activation_of(self._layers[-1])
 
     @property
     def parameter_count(self) -> int:
-        """Number of weights and biases."""
-        sizes = self._sizes()
-        return sum((i + 1) * o for i, o in pairwise(sizes))
+        """Number of weights, biases and learned slopes."""
+        return sum(math.prod(shape) for shape in self._shapes())
 
     # ---- what the network computes
 
@@ -216,7 +213,8 @@ class MLP:
             raise ValueError(f"predict_proba needs a model with output 'softmax' or 'sigmoid', got {self.output!r}")
         return self.forward(X)
 
-    def loss_and_gradients(self, X: Any, y: Any, loss: str = "cross_entropy") -> tuple[float, list[Array]]:
+    def loss_and_gradients(self, X: Any, y: Any, loss: str | Loss = "cross_entropy",
+                           sample_weight: Any = None) -> tuple[float, list[Array]]:
         """Return the mean loss over the rows and its gradient by every parameter; the model is not changed.
 
         Parameters
@@ -224,13 +222,17 @@ class MLP:
         X : array of shape (n, inputs)
         y : array
             Targets, as in `Trainer.fit`.
-        loss : str
-            Name of the loss.
+        loss : str or Loss
+            As in `Trainer`.
+        sample_weight : array of shape (n,), optional
+            As in `Trainer.fit`.
 
         Returns
         -------
         loss : float
         gradients : list of arrays [dW0, db0, dW1, db1, ...], with the shapes of `get_weights`
+
+        Nothing is dropped: the gradient is that of the network as it predicts.
 
         Raises
         ------
@@ -239,10 +241,10 @@ class MLP:
         """
         chosen = check_loss(loss, self.output)
         source = check_inputs(X, self.inputs, self.dtype)
-        targets = chosen.check_targets(y, source.rows, self.outputs, self.dtype)
-        call = engine.training_call(self.network, source.rows, gradients=True)
+        targets = chosen.check_targets(y, source.rows, self.outputs, self.dtype, sample_weight)
+        call = engine.training_call(self.network, source.rows, gradients=True, drops=False)
         call.set_inputs(source)
-        call.set_targets(targets, chosen.code)
+        call.set_targets(targets)
         call.set_steps(0, np.zeros(1))
         call.context[layout.OPTIMIZER] = WRITE_GRADIENT
         call.keep(layout.ORDER, np.arange(source.rows))
@@ -253,7 +255,10 @@ class MLP:
     # ---- parameters
 
     def get_weights(self) -> list[Array]:
-        """Return copies of the parameters: [W0, b0, W1, b1, ...], W of shape (inputs, units), b of (units,)."""
+        """Return copies of the parameters: [W0, b0, W1, b1, ...], W of shape (inputs, units), b of (units,).
+
+        After the bias of a layer with learned slopes come these, (units,) or (1,).
+        """
         return layout.unpack(self.network.table, self.network.parameters)
 
     def set_weights(self, weights: Iterable[Any]) -> None:
@@ -264,7 +269,7 @@ class MLP:
         TypeError, ValueError
             If `weights` are not arrays of real numbers in that number and those shapes; then none is changed.
         """
-        arrays = _check_weights(weights, self._sizes())
+        arrays = _check_weights(weights, self._shapes())
         with np.errstate(over="ignore"):  # what is too large for the dtype becomes infinite
             arrays = [array.astype(self.dtype, copy=False) for array in arrays]
         layout.pack(self.network.table, self.network.parameters, arrays)
@@ -278,48 +283,46 @@ class MLP:
     def _summary(self) -> str:
         lines = [f"{'layer':<8}{'inputs':>8}{'units':>8}  {'activation':<12}{'parameters':>12}"]
         for number, (fan_in, layer) in enumerate(zip(self._sizes(), self.layers, strict=False)):
-            count = (fan_in + 1) * layer.units
-            lines.append(f"{number:<8}{fan_in:>8}{layer.units:>8}  {layer.activation:<12}{count:>12,}")
+            count = sum(math.prod(shape) for shape in _shapes_of(layer, fan_in))
+            lines.append(f"{number:<8}{fan_in:>8}{layer.units:>8}  {_activation_of(layer):<12}{count:>12,}")
         size = self.parameter_count * self.dtype.itemsize
         lines.append(f"{self.parameter_count:,} parameters, {self.dtype}, {size / 1e6:.2f} MB")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        layers = ", ".join(f"Dense({layer.units}, {layer.activation!r})" for layer in self.layers)
+        layers = ", ".join(f"Dense({layer.units}, {layer.activation!r})" if isinstance(layer, Dense) else
+                           f"Maxout({layer.units}, {layer.pieces})" for layer in self.layers)
         return f"MLP([{self.inputs}, {layers}], dtype='{self.dtype}')"
 
     def _describe(self) -> dict[str, Any]:
         return {
             "inputs": self.inputs,
             "dtype": str(self.dtype),
-            "layers": [
-                {"units": layer.units, "activation": layer.activation, "alpha": layer.alpha,
-                 "initializer": layer.initializer}
-                for layer in self.layers
-            ],
+            "layers": [{"kind": type(layer).__name__.lower(), **dataclasses.asdict(layer)} for layer in self.layers],
         }
 
     def _tensors(self) -> dict[str, Array]:
         tensors = {"input_mean": self.input_mean, "input_std": self.input_std}
-        for number, row in enumerate(self.network.table):
-            weights, bias = layout.unpack_layer(row, self.network.parameters)
-            tensors[f"layers.{number}.weights"] = weights
-            tensors[f"layers.{number}.bias"] = bias
-        return tensors
+        return tensors | dict(zip(self._names(), self.get_weights(), strict=True))
+
+    def _names(self) -> list[str]:
+        """Names of the arrays of `get_weights`."""
+        return [f"layers.{number}.{name}" for number, layer in enumerate(self._layers)
+                for name, _ in zip(("weights", "bias", "slopes"), _shapes_of(layer, 1), strict=False)]
 
     @classmethod
     def _from_description(cls, description: dict[str, Any], tensors: dict[str, Array]) -> MLP:
-        layers = [Dense(**layer) for layer in description["layers"]]
+        layers = [LAYERS[layer.pop("kind", "dense")](**layer) for layer in map(dict, description["layers"])]
         model = cls.__new__(cls)
         model._inputs, described = _check_layers([description["inputs"], *layers])
-        model._layers = tuple(described)
-        if any(layer.activation is None for layer in described):
+        if any(isinstance(layer, Dense) and layer.activation is None for layer in described):
             raise ValueError("a layer has no activation")
-        names = [f"layers.{number}.{kind}" for number in range(len(layers)) for kind in ("weights", "bias")]
+        model._layers = _complete(described, [""] * len(described))
+        names = model._names()
         if set(tensors) != {*names, "input_mean", "input_std"}:
             raise ValueError(f"expected the tensors {names}, input_mean and input_std, got {sorted(tensors)}")
         # Before memory is taken: a file of a few bytes may describe layers of any size.
-        weights = _check_weights([tensors[name] for name in names], model._sizes())
+        weights = _check_weights([tensors[name] for name in names], model._shapes())
         model._build(_check_dtype(description["dtype"]), tensors["input_mean"], tensors["input_std"])
         model.set_weights(weights)
         return model
@@ -361,25 +364,92 @@ class MLP:
         self.__dict__.update(self._from_description(state["description"], state["tensors"]).__dict__)
 
 
-def _check_layers(layers: Any) -> tuple[int, list[Dense]]:
-    allowed = "a list of the number of inputs and one or more layers, each a number of units or a Dense"
+LAYERS: dict[str, type[Layer]] = {"dense": Dense, "maxout": Maxout}
+
+
+def _activation_of(layer: Layer) -> str:
+    return str(layer.activation) if isinstance(layer, Dense) else "maxout"
+
+
+def _complete(layers: list[Layer], defaults: list[str]) -> tuple[Layer, ...]:
+    """Fill in the activations that layers do not name, and check what depends on the place of a layer."""
+    complete = tuple(dataclasses.replace(layer, activation=layer.activation or default)
+                     if isinstance(layer, Dense) else layer
+                     for layer, default in zip(layers, defaults, strict=True))
+    last = complete[-1]
+    if isinstance(last, Maxout):
+        raise ValueError("layers must not end with a Maxout; a Dense layer comes last")
+    if last.dropout:
+        raise ValueError(f"dropout must be 0 in the last layer, got {last.dropout!r}")
+    return complete
+
+
+def _shapes_of(layer: Layer, fan_in: int) -> list[tuple[int, ...]]:
+    """Shapes of a layer's arrays of parameters: weights, bias, and slopes if they are learned."""
+    if isinstance(layer, Maxout):
+        return [(fan_in, layer.pieces * layer.units), (layer.pieces * layer.units,)]
+    slopes = [(1 if layer.shared else layer.units,)] if layer.activation == "prelu" else []
+    return [(fan_in, layer.units), (layer.units,), *slopes]
+
+
+def _first_weights(layer: Layer, fan_in: int, rng: np.random.Generator, dtype: np.dtype[Any]) -> list[Array]:
+    """Draw the first parameters of a layer."""
+    if isinstance(layer, Maxout):
+        pieces = [initial_weights(layer.initializer, fan_in, layer.units, "maxout", rng, dtype)
+                  for _ in range(layer.pieces)]
+        return [np.concatenate(pieces, axis=1), np.zeros(layer.pieces * layer.units, dtype)]
+    weights = [initial_weights(layer.initializer, fan_in, layer.units, str(layer.activation), rng, dtype),
+               np.zeros(layer.units, dtype)]
+    for shape in _shapes_of(layer, fan_in)[2:]:
+        weights.append(np.full(shape, _alpha_of(layer), dtype))
+    return weights
+
+
+def _alpha_of(layer: Dense) -> float:
+    return ACTIVATIONS[str(layer.activation)].alpha if layer.alpha is None else layer.alpha
+
+
+def _table_of(sizes: list[int], layers: tuple[Layer, ...], dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """Return the table of layers and their settings, as the kernels see them (`layout`)."""
+    activations = [ACTIVATIONS["identity" if isinstance(layer, Maxout) else str(layer.activation)] for layer in layers]
+    table = layout.layer_table(
+        sizes, [activation.code for activation in activations], dtype,
+        pieces=[layer.pieces if isinstance(layer, Maxout) else 0 for layer in layers],
+        slopes=[layout.NO_SLOPES if not isinstance(layer, Dense) or layer.activation != "prelu"
+                else layout.ONE_SLOPE if layer.shared else layout.A_SLOPE_A_UNIT for layer in layers])
+    numbers = np.zeros((len(table), layout.LAYER_SETTINGS))
+    rows = iter(range(len(table)))
+    for layer, activation in zip(layers, activations, strict=True):
+        row = next(rows)
+        numbers[row, layout.MAX_NORM] = layer.max_norm or 0.0
+        if isinstance(layer, Dense):
+            numbers[row, layout.ALPHA] = _alpha_of(layer)
+            table[row, layout.FUNCTION] = activation.address(dtype)
+        else:
+            row = next(rows)
+        table[row, layout.DROPOUT] = round(layer.dropout * 2**32)
+    return table, numbers
+
+
+def _check_layers(layers: Any) -> tuple[int, list[Layer]]:
+    allowed = "a list of the number of inputs and one or more layers, each a number of units, a Dense or a Maxout"
     if isinstance(layers, (str, bytes)) or not isinstance(layers, Iterable):
         raise TypeError(f"layers must be {allowed}, got {layers!r}")
     inputs, *rest = list(layers) or [None]
     if inputs is None or not rest:
         raise ValueError(f"layers must be {allowed}, got {layers!r}")
-    if isinstance(inputs, Dense):
+    if isinstance(inputs, (Dense, Maxout)):
         raise TypeError(f"layers must be {allowed}, got {inputs!r} in the place of the number of inputs")
     count = check_integer("layers[0]", inputs, low=1, high=MAX_UNITS)
     return count, [
-        layer if isinstance(layer, Dense) else Dense(check_integer(f"layers[{i}]", layer, low=1, high=MAX_UNITS))
+        layer if isinstance(layer, (Dense, Maxout)) else
+        Dense(check_integer(f"layers[{i}]", layer, low=1, high=MAX_UNITS))
         for i, layer in enumerate(rest, 1)
     ]
 
 
-def _check_weights(weights: Any, sizes: list[int]) -> list[Array]:
-    """Return the weights as arrays if they are of the number and shapes that layers of these sizes have."""
-    shapes = [shape for i, o in pairwise(sizes) for shape in ((i, o), (o,))]
+def _check_weights(weights: Any, shapes: list[tuple[int, ...]]) -> list[Array]:
+    """Return the weights as arrays if they are of this number and these shapes."""
     if not isinstance(weights, Iterable):
         raise TypeError(f"weights must be {len(shapes)} arrays, got {weights!r}")
     given = list(weights)

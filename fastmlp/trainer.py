@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -13,34 +11,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import engine
-from .arrays import Source, check_inputs, require_finite
-from .callbacks import check_callbacks, notify
+from .arrays import Source, Targets, check_inputs, require_finite
+from .by_hand import StepByHand
+from .callbacks import check_callbacks
+from .fitting import Fit
 from .history import History
 from .kernels import layout
-from .kernels.updates import DECAY_1, L2
-from .losses import check_loss
+from .kernels.updates import CLIP_NORM, CLIP_VALUE, DECAY_1, DECAYS_BIASES, L1, L2, WEIGHT_DECAY
+from .layers import MAX_DROPOUT
+from .losses import Loss, check_loss
+from .metrics import check_metrics
 from .model import MLP, check_seed
 from .optimizers import check_optimizer
 from .schedules import Schedule, Span, check_schedule, step_rates
 from .validation import check_flag, check_integer, check_number
 
 LARGE_BYTES = 8 << 20  # inputs above this size are searched for NaN only if training on them goes wrong
-ASSUMED_SPEED = 2e9  # multiply-adds a second taken for granted before a slice has been timed
-ASSUMED_OVERHEAD = 3e-7  # seconds of a step beside its multiply-adds
 FIRST_STEP = np.zeros(1, np.int64)
 
 
 # Attributes of a trainer that cannot be set once it is made, and the checks of those that can.
-FIXED = ("model", "loss", "optimizer", "schedule")
+FIXED = ("model", "loss", "optimizer", "schedule", "metrics")
 SETTING_CHECKS: dict[str, Callable[[Any], float]] = {
     "learning_rate": lambda value: check_number("learning_rate", value, low=0.0, above=True),
     "batch_size": lambda value: check_integer("batch_size", value, low=1, high=1 << 31),
+    "accumulation": lambda value: check_integer("accumulation", value, low=1, high=1 << 20),
+    "l1": lambda value: check_number("l1", value, low=0.0),
     "l2": lambda value: check_number("l2", value, low=0.0),
+    "weight_decay": lambda value: check_number("weight_decay", value, low=0.0),
+    "clip_norm": lambda value: check_number("clip_norm", value, low=0.0),
+    "clip_value": lambda value: check_number("clip_value", value, low=0.0),
+    "input_dropout": lambda value: check_number("input_dropout", value, low=0.0, high=MAX_DROPOUT),
+    "input_noise": lambda value: check_number("input_noise", value, low=0.0),
 }
-
-
-class DivergenceWarning(RuntimeWarning):
-    """Training was stopped because the loss was no longer a finite number."""
 
 
 class Trainer:
@@ -49,11 +52,14 @@ class Trainer:
     Parameters
     ----------
     model : MLP
-    loss : str
-        "cross_entropy" (default; needs softmax output), "binary_cross_entropy" (needs sigmoid output),
-        "mean_squared_error" or "half_squared_error". Losses are means over the rows of a batch.
+    loss : str or Loss
+        "cross_entropy" (default; needs softmax output), "binary_cross_entropy" (needs sigmoid output), "poisson" (needs
+        exponential output), "mean_squared_error", "half_squared_error", "mean_absolute_error", "huber", "hinge", a name
+        given to `register_loss`, or an instance such as ``CrossEntropy(label_smoothing=0.1)``. The loss of a batch is
+        the mean over its rows, weighted if samples have weights.
     optimizer : str or Optimizer
-        "adam" (default), "sgd", "momentum", "nesterov", or an instance such as ``Adam(beta_1=0.8)``.
+        "adam" (default), "sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adamw", "nadam", or an
+        instance such as ``Adam(beta_1=0.8)``.
     learning_rate : float
         Above 0; default 1e-3. With a schedule the highest rate; a function gives rates of its own.
     schedule : str, Schedule, callable or None
@@ -65,14 +71,38 @@ class Trainer:
         Rows of a mini-batch, default 32; the last batch of an epoch holds the rest. A set smaller than a batch is
         one batch.
     l2 : float
-        Strength of L2 regularisation, at least 0; default 0. Adds ``l2 * W`` to the gradient of the weights (not
-        of the biases), that is ``l2 / 2 * sum W**2`` to what is minimised; reported losses are without it.
+        Strength of L2 regularisation, at least 0; default 0. Adds ``l2 * W`` to the gradient of the weights, that is
+        ``l2 / 2 * sum W**2`` to what is minimised; reported losses are without it.
+    l1 : float
+        Strength of L1 regularisation, at least 0; default 0. Adds ``l1 * sign(W)`` to the gradient of the weights.
+    weight_decay : float, optional
+        Decoupled weight decay: before each update the weights are multiplied by 1 - learning_rate * weight_decay
+        (Loshchilov and Hutter, 2019). By default that of the optimizer: 0.01 for "adamw", else 0.
+    regularise_biases : bool
+        Whether l1, l2 and weight_decay apply to biases, too; default False.
+    clip_norm : float
+        Largest Euclidean norm of the gradient, all parameters together: a longer one is shortened to it. 0 (default)
+        for any. (Pascanu et al., 2013)
+    clip_value : float
+        Largest absolute value of each element of the gradient: larger ones are set to it. 0 (default) for any.
+    input_dropout : float
+        Probability that an input is set to zero in training, from 0 (default) to 0.999, as `Dense` does for outputs.
+    input_noise : float
+        Standard deviation of the Gaussian noise that is added to inputs in training, after input_mean and input_std
+        were applied; default 0.
+    accumulation : int
+        Number of batches whose gradients make one update, default 1: ``accumulation=4, batch_size=32`` takes the steps
+        of ``batch_size=128`` with the memory of 32 rows.
+    metrics : list, optional
+        Names of `fastmlp.metrics.METRICS` ("accuracy", "f1", "top_5", "mae", "rmse", "r2" ...) or functions
+        ``f(y, outputs)``. After each epoch they are computed on the training data and the validation data, and they are
+        what `evaluate` returns beside the loss.
     seed : int or None
         Of the order of the samples; default 0. None takes another one each time.
 
     Attributes
     ----------
-    learning_rate, batch_size, l2
+    learning_rate, batch_size, accumulation, l1, l2, weight_decay, clip_norm, clip_value, input_dropout, input_noise
         As above; they may be set between calls, and by callbacks.
     history : History
         A record an epoch, over all calls of `fit`.
@@ -92,13 +122,23 @@ class Trainer:
     def __init__(
         self,
         model: MLP,
-        loss: str = "cross_entropy",
+        loss: str | Loss = "cross_entropy",
         optimizer: Any = "adam",
         learning_rate: float = 1e-3,
         schedule: str | Schedule | Callable[[int], float] | None = None,
         batch_size: int = 32,
         l2: float = 0.0,
         seed: int | None = 0,
+        *,
+        l1: float = 0.0,
+        weight_decay: float | None = None,
+        regularise_biases: bool = False,
+        clip_norm: float = 0.0,
+        clip_value: float = 0.0,
+        input_dropout: float = 0.0,
+        input_noise: float = 0.0,
+        accumulation: int = 1,
+        metrics: Iterable[Any] | None = None,
     ) -> None:
         if not isinstance(model, MLP):
             raise TypeError(f"model must be an MLP, got {model!r}")
@@ -109,13 +149,25 @@ class Trainer:
         self.schedule = check_schedule(schedule)
         self.schedule_state: dict[str, float] = {}
         self.batch_size = batch_size
+        self.l1 = l1
         self.l2 = l2
+        self.weight_decay = self.optimizer.weight_decay if weight_decay is None else weight_decay
+        self.regularise_biases = check_flag("regularise_biases", regularise_biases)
+        self.clip_norm = clip_norm
+        self.clip_value = clip_value
+        self.input_dropout = input_dropout
+        self.input_noise = input_noise
+        self.accumulation = accumulation
+        self.metrics = check_metrics(metrics, model.output)
         self.seed = check_seed(seed)
         self.history = History()
         self.steps = 0
         self.epochs = 0
         self.stop_training = False
+        # What a call of `fit` that was not finished began with; `fit(resume=True)` goes on from there.
+        self.unfinished: dict[str, int] | None = None
         self._state = self._new_state()
+        self._by_hand = StepByHand(self)
         self._step_call: engine.Call | None = None
         self._choice: engine.ThreadChoice | None = None
         self._lock = threading.Lock()
@@ -142,6 +194,9 @@ class Trainer:
         callbacks: Iterable[Any] | None = None,
         progress: bool = True,
         shuffle: bool = True,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        resume: bool = False,
     ) -> History:
         """Train for a number of epochs; called again, training goes on from where it stood.
 
@@ -151,26 +206,37 @@ class Trainer:
             float32, float64 and uint8 are read where they lie, without a copy; other real dtypes are converted once.
         y : array
             For cross entropy integer labels (n,), or probabilities (n, outputs); for the other losses real numbers
-            (n, outputs), or (n,) for one output.
+            (n, outputs), or (n,) for one output: from 0 to 1 for binary cross entropy, -1 or 1 for hinge.
         epochs : int
             Passes over the data, at least 1; default 10.
-        validation_data : tuple (X, y), optional
-            Evaluated after every epoch, as val_loss and val_accuracy.
+        validation_data : tuple (X, y) or (X, y, sample_weight), optional
+            Evaluated after every epoch, as val_loss, val_accuracy and so on.
         validation_split : float
             Share of the rows to validate on instead, from 0 (default) to below 1; the last rows are taken.
         callbacks : iterable, optional
-            Objects with any of the methods of `fastmlp.callbacks.Callback`.
+            Objects with any of the methods of `fastmlp.callbacks.Callback`, or functions ``f(trainer, logs)`` that are
+            called after every epoch.
         progress : bool
             Whether to show a progress bar; default True.
         shuffle : bool
             Whether to draw a new order of the rows for every epoch; default True.
+        sample_weight : array of shape (n,), optional
+            Finite numbers of at least 0. The loss of a batch is the mean weighted by them: the sum of w times the
+            row's loss, over the sum of w.
+        class_weight : dict or "balanced", optional
+            Weight of each class, for cross entropy and binary cross entropy with one output; classes that are not in
+            the dict have 1. "balanced" takes n / (classes * rows of the class). It multiplies `sample_weight`.
+        resume : bool
+            Whether to go on with a call of `fit` that did not come to its end, if there is one: on a trainer from
+            `load` with the same data and arguments, training ends with the bits it would have had without the
+            interruption. Default False.
 
         Returns
         -------
         History
             The trainer's `history`, with a record for each epoch: epoch, loss (the mean over the epoch's batches, each
-            taken before its update), learning_rate (of the last step), samples_per_second, and val_loss and
-            val_accuracy if there is validation data.
+            taken before its update), learning_rate (of the last step), samples_per_second, the trainer's metrics, and
+            val_loss, val_accuracy and so on if there is validation data.
 
         Raises
         ------
@@ -195,7 +261,11 @@ class Trainer:
         large = source.array.nbytes > LARGE_BYTES and source.array.dtype == self.model.dtype
         if not large:
             require_finite("X", source.array, self.model.dtype)
-        targets = self.loss.check_targets(y, source.rows, self.model.outputs, self.model.dtype)
+        targets = self.loss.check_targets(y, source.rows, self.model.outputs, self.model.dtype, sample_weight,
+                                          class_weight)
+        if check_flag("resume", resume) and self.unfinished is not None and self.unfinished["epochs"] != epochs:
+            raise ValueError(f"epochs must be {self.unfinished['epochs']} to resume the call of fit that was not "
+                             f"finished, got {epochs}")
         validation = None
         if validation_data is not None:
             if split:
@@ -214,19 +284,21 @@ class Trainer:
             raise ValueError("validation_data must be given, or validation_split, for the schedule "
                              f"{self.schedule!r}, which goes by the loss on it, got None")
         with self._exclusively():
-            fit = _Fit(self, source, targets, validation, epochs, listeners, progress, shuffle)
+            fit = Fit(self, source, targets, validation, epochs, listeners, progress, shuffle, resume)
             if large:
                 fit.defer_check()
             fit.run()
         return self.history
 
-    def step(self, X: Any, y: Any) -> float:
+    def step(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Make one update on one batch, for loops of one's own.
 
         Parameters
         ----------
         X, y : arrays
             The batch, as in `fit`; any number of rows.
+        sample_weight : array of shape (n,), optional
+            As in `fit`.
 
         Returns
         -------
@@ -238,20 +310,17 @@ class Trainer:
         TypeError, ValueError
             As `fit`; ValueError with a schedule that goes by epochs.
         """
-        if self.schedule.needs_horizon:
-            raise ValueError("schedule must be None, or one that does not go by epochs, for a single step, got "
-                             f"{self.schedule!r}; use fit, or set learning_rate between steps")
-        source, targets = self._check_data(X, y)
+        rates = self._rates_of_step()
+        source, targets = self._check_data(X, y, sample_weight)
         network = self.model.network
         with self._exclusively():
-            span = Span(0, 0, self.steps, 0, self.schedule_state)
-            rates = step_rates(self.schedule, self.learning_rate, FIRST_STEP, span)
             call = self._step_call
-            if call is None or call.context[layout.ROWS] != source.rows:
+            clips = self.clip_norm > 0.0
+            if call is None or call.context[layout.ROWS] != source.rows or clips > bool(call.context[layout.GRADIENTS]):
                 call = self._step_call = self._training_call(source.rows, source.rows)
             self._set_optimizer(call)
             call.set_inputs(source)
-            call.set_targets(targets, self.loss.code)
+            call.set_targets(targets)
             call.context[layout.UPDATES_BEFORE] = self.steps
             call.set_steps(0, rates)
             call.context[layout.NOT_FINITE] = 0
@@ -263,41 +332,134 @@ class Trainer:
                 call.forget(layout.Y)
             return float(call.kept(layout.LOSSES)[0])
 
-    def evaluate(self, X: Any, y: Any) -> dict[str, float]:
+    def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Return the mean loss and, for classification, the accuracy.
 
         Parameters
         ----------
         X, y : arrays
             As in `fit`.
+        sample_weight : array of shape (n,), optional
+            As in `fit`; it weights the loss.
 
         Returns
         -------
         dict
             "loss", and with cross entropy "accuracy": the share of rows whose most probable class is right; with
-            binary cross entropy, the share of outputs on the right side of one half.
+            binary cross entropy, the share of outputs on the right side of one half; and the trainer's metrics.
 
         Raises
         ------
         TypeError, ValueError
             As `fit`.
         """
-        return self._evaluate(*self._check_data(X, y))
+        return self._evaluate(*self._check_data(X, y, sample_weight))
 
-    def _evaluate(self, source: Source, targets: Source) -> dict[str, float]:
-        loss, accuracy = engine.evaluate(self.model.network, source, targets, self.loss.code)
-        return {"loss": loss, "accuracy": accuracy} if self.loss.counts_hits else {"loss": loss}
+    def _evaluate(self, source: Source, targets: Targets) -> dict[str, float]:
+        loss, accuracy = engine.evaluate(self.model.network, source, targets)
+        results = {"loss": loss, "accuracy": accuracy} if self.loss.counts_hits else {"loss": loss}
+        return results | (self._metrics(source, targets) if self.metrics else {})
+
+    def _metrics(self, source: Source, targets: Targets) -> dict[str, float]:
+        outputs = engine.predict(self.model.network, source.array)
+        return {metric.name: metric(targets.source.array, outputs) for metric in self.metrics}
+
+    # ---- a step in its parts
+
+    def zero_gradients(self) -> None:
+        """Forget the gradients that `backward` has summed up."""
+        with self._exclusively():
+            self._by_hand.gradients = None
+
+    def forward(self, X: Any) -> NDArray[Any]:
+        """Return the network's outputs for a batch, and take note of the batch for `compute_loss` and `backward`.
+
+        Parameters
+        ----------
+        X : array of shape (n, inputs)
+
+        Returns
+        -------
+        array of shape (n, outputs)
+            As `MLP.forward`: nothing is dropped and no noise is added. Where the network has dropout, `backward` goes
+            forward once more with it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fit`.
+        """
+        with self._exclusively():
+            return self._by_hand.forward(X)
+
+    def compute_loss(self, y: Any, sample_weight: Any = None) -> float:
+        """Return the mean loss of the outputs that `forward` gave, and take note of the targets for `backward`.
+
+        Parameters
+        ----------
+        y, sample_weight : arrays
+            As in `fit`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fit`; ValueError without `forward` before it.
+        """
+        with self._exclusively():
+            return self._by_hand.compute_loss(y, sample_weight)
+
+    def backward(self) -> None:
+        """Add the gradient of the loss by all parameters to the gradients so far.
+
+        Raises
+        ------
+        ValueError
+            Without `compute_loss` before it.
+        """
+        with self._exclusively():
+            self._by_hand.backward()
+
+    def get_gradients(self) -> list[NDArray[Any]]:
+        """Return the gradients that `backward` has summed up, with the shapes of `MLP.get_weights`.
+
+        Raises
+        ------
+        ValueError
+            Without `backward` before it.
+        """
+        if self._by_hand.gradients is None:
+            raise ValueError("get_gradients needs gradients: call backward() before it")
+        return layout.unpack(self.model.network.table, self._by_hand.gradients)
+
+    def update(self) -> None:
+        """Update the parameters by the gradients, as one step of the optimizer; they stay until `zero_gradients`.
+
+        Raises
+        ------
+        ValueError
+            Without `backward` before it, or with a schedule that goes by epochs.
+        """
+        with self._exclusively():
+            self._by_hand.update(self._rates_of_step())
 
     # ---- helpers
 
-    def _check_data(self, X: Any, y: Any) -> tuple[Source, Source]:
+    def _rates_of_step(self) -> NDArray[np.float64]:
+        """Return the learning rate of a single step, (1,)."""
+        if self.schedule.needs_horizon:
+            raise ValueError("schedule must be None, or one that does not go by epochs, for a single step, got "
+                             f"{self.schedule!r}; use fit, or set learning_rate between steps")
+        return step_rates(self.schedule, self.learning_rate, FIRST_STEP, Span(0, 0, self.steps, 0, self.schedule_state))
+
+    def _check_data(self, X: Any, y: Any, sample_weight: Any = None) -> tuple[Source, Targets]:
         model = self.model
         source = check_inputs(X, model.inputs, model.dtype)
-        return source, self.loss.check_targets(y, source.rows, model.outputs, model.dtype)
+        return source, self.loss.check_targets(y, source.rows, model.outputs, model.dtype, sample_weight)
 
-    def _check_validation(self, validation_data: Any) -> tuple[Source, Source]:
-        if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-            raise TypeError(f"validation_data must be a tuple (X, y), got {type(validation_data).__name__}")
+    def _check_validation(self, validation_data: Any) -> tuple[Source, Targets]:
+        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+            raise TypeError("validation_data must be a tuple (X, y) or (X, y, sample_weight), got "
+                            f"{type(validation_data).__name__}")
         try:
             return self._check_data(*validation_data)
         except (TypeError, ValueError) as problem:
@@ -313,9 +475,11 @@ class Trainer:
         finally:
             self._lock.release()
 
-    def _training_call(self, batch: int, samples: int) -> engine.Call:
+    def _training_call(self, batch: int, samples: int, *, gradients: bool = False) -> engine.Call:
         """Make a call for steps of `batch` rows with this trainer's optimizer and its state."""
-        call = engine.training_call(self.model.network, batch)
+        pass_rows = self.batch_size if self.accumulation > 1 else None
+        call = engine.training_call(self.model.network, batch, gradients=gradients or self.clip_norm > 0.0,
+                                    pass_rows=pass_rows)
         self._set_optimizer(call)
         call.keep(layout.ORDER, np.arange(samples))
         call.context[layout.ORDER_EPOCH] = -1
@@ -326,13 +490,20 @@ class Trainer:
         call.keep(layout.STATE, self._state)
         call.context[layout.OPTIMIZER] = self.optimizer.code
         settings = call.kept(layout.SETTINGS)
-        settings[L2] = self.l2
+        settings[L1], settings[L2], settings[WEIGHT_DECAY] = self.l1, self.l2, self.weight_decay
+        settings[CLIP_NORM], settings[CLIP_VALUE] = self.clip_norm, self.clip_value
+        settings[DECAYS_BIASES] = self.regularise_biases
         settings[DECAY_1 : DECAY_1 + 3] = self.optimizer.settings()
+        call.context[layout.DEFERRED] = self.clip_norm > 0.0
+        call.context[layout.INPUT_DROPOUT] = round(self.input_dropout * 2**32)
+        call.keep(layout.INPUT_NOISE, np.array([self.input_noise]))
+        if not self.input_noise:
+            call.context[layout.INPUT_NOISE] = 0
 
     def __getstate__(self) -> dict[str, Any]:
         # The optimizer's state lies in memory as the parameters do, which depends on the processor.
         state = self.__dict__ | {"_step_call": None, "_choice": None}
-        del state["_lock"]
+        del state["_lock"], state["_by_hand"]
         size = len(self.model.network.parameters)
         table = self.model.network.table
         state["_state"] = [layout.unpack(table, self._state[i * size :]) for i in range(self.optimizer.slots)]
@@ -341,6 +512,7 @@ class Trainer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
+        self._by_hand = StepByHand(self)
         slots, self._state = state["_state"], self._new_state()
         size = len(self.model.network.parameters)
         for i, arrays in enumerate(slots):
@@ -353,188 +525,3 @@ class Trainer:
         if self._choice is None or not self._choice.suits(work):
             self._choice = engine.ThreadChoice(network.dtype, work)
         return self._choice
-
-
-class _Fit:
-    """One call of `Trainer.fit`: slices of compiled steps, and what happens between them."""
-
-    def __init__(self, trainer: Trainer, source: Source, targets: Source, validation: tuple[Source, Source] | None,
-                 epochs: int, callbacks: list[Any], progress: bool, shuffle: bool) -> None:
-        self.trainer = trainer
-        self.validation = validation
-        self.epochs = epochs
-        self.callbacks = callbacks
-        self.callbacks_of_epochs = callbacks  # none once interrupted
-        self.progress = progress
-        self.rows = source.rows
-        self.batch = min(trainer.batch_size, self.rows)
-        self.steps_per_epoch = -(-self.rows // self.batch)
-        self.total_steps = epochs * self.steps_per_epoch
-        self.first_update = trainer.steps
-        self.first_epoch = trainer.epochs
-        self.first_record = len(trainer.history)
-        self.call = trainer._training_call(self.batch, self.rows)
-        self.call.set_inputs(source)
-        self.call.set_targets(targets, trainer.loss.code)
-        self.call.context[layout.SHUFFLE] = shuffle
-        self.call.context[layout.UPDATES_BEFORE] = self.first_update
-        self.call.context[layout.EPOCHS_BEFORE] = self.first_epoch
-        self.choice = trainer._thread_choice(self.batch)
-        self.seconds_per_step = self.choice.work / ASSUMED_SPEED + ASSUMED_OVERHEAD
-        # Where nothing happens between epochs, a slice may span several of them.
-        self.stops_at_epochs = bool(callbacks or progress or validation or trainer.schedule.monitor)
-        self.losses: list[NDArray[np.float64]] = []  # of the rows of each step of the current epoch, summed
-        self.seconds = 0.0
-        self.seconds_rows = 0
-        self.source = source
-        self.before: tuple[NDArray[Any], NDArray[Any], dict[str, float]] | None = None
-
-    def defer_check(self) -> None:
-        """Take note of the state before training, so that inputs need not be searched for NaN beforehand.
-
-        The kernels notice a number that is not finite when they read it. So it is enough to look for its place when
-        the first epoch, which reads all of X, is over, and to undo that epoch.
-        """
-        trainer = self.trainer
-        self.before = trainer.model.network.parameters.copy(), trainer._state.copy(), dict(trainer.schedule_state)
-
-    def _check_deferred(self) -> None:
-        """Raise ValueError, with everything as it was before `fit`, if X holds NaN or infinity."""
-        before, self.before = self.before, None
-        if before is None:
-            return
-        trainer = self.trainer
-        parameters = trainer.model.network.parameters
-        if self.call.context[layout.X_NOT_FINITE]:
-            try:
-                require_finite("X", self.source.array, trainer.model.dtype)
-            except ValueError:
-                parameters[:], trainer._state[:], trainer.schedule_state = before
-                trainer.steps, trainer.epochs = self.first_update, self.first_epoch
-                del trainer.history.records[self.first_record :]
-                raise
-
-    def _undo_if_ruined(self) -> None:
-        """Before an error leaves `fit`: if X was about to be found out, undo what it did."""
-        with contextlib.suppress(ValueError):
-            self._check_deferred()
-
-    def run(self) -> None:
-        trainer = self.trainer
-        trainer.stop_training = False
-        bar = _progress_bar(self.epochs, self.rows) if self.progress else None
-        try:
-            notify(self.callbacks, "on_train_begin", trainer, {})
-            step = 0
-            while step < self.total_steps:
-                if step % self.steps_per_epoch == 0:
-                    if trainer.stop_training:
-                        break
-                    epoch = self.first_epoch + step // self.steps_per_epoch
-                    notify(self.callbacks, "on_epoch_begin", trainer, {"epoch": epoch})
-                step = self._run_slice(step, bar)
-                if self.call.context[layout.NOT_FINITE]:
-                    self._warn_of_divergence()
-                    break
-        except BaseException:
-            self._undo_if_ruined()
-            raise
-        finally:
-            if bar is not None:
-                bar.close()
-            notify(self.callbacks, "on_train_end", trainer, {})
-
-    def _run_slice(self, step: int, bar: Any) -> int:
-        """Run some steps from number `step`; record the epochs that end among them; return the next step."""
-        epoch = step // self.steps_per_epoch
-        end_of_epoch = (epoch + 1) * self.steps_per_epoch
-        threads, limit = self.choice.next()
-        slice_steps = max(1, int(limit / self.seconds_per_step))
-        end = min(step + slice_steps, end_of_epoch if self.stops_at_epochs else self.total_steps)
-        rates = step_rates(self.trainer.schedule, self.trainer.learning_rate, np.arange(step, end), self._span())
-        self.call.set_steps(step, rates)
-        began = time.perf_counter()
-        interrupted = True
-        try:
-            self.call.train(threads)
-            interrupted = False
-        finally:
-            seconds = time.perf_counter() - began
-            done = int(self.call.context[layout.STEPS_DONE])
-            self.trainer.steps = self.first_update + done
-            self.trainer.epochs = self.first_epoch + done // self.steps_per_epoch
-            if interrupted and done > step:
-                self.validation, self.callbacks_of_epochs = None, []
-                self._account(step, done, seconds, rates, bar)
-        if done >= self.steps_per_epoch or self.call.context[layout.NOT_FINITE]:
-            self._check_deferred()
-        self.seconds_per_step = max(seconds / (done - step), 1e-7)
-        self.choice.report(threads, done - step, seconds)
-        self._account(step, done, seconds, rates, bar)
-        return done
-
-    def _span(self) -> Span:
-        return Span(self.total_steps, self.steps_per_epoch, self.first_update, self.first_epoch * self.steps_per_epoch,
-                    self.trainer.schedule_state)
-
-    def _account(self, step: int, done: int, seconds: float, rates: NDArray[np.float64], bar: Any) -> None:
-        """Add the losses of steps `step` to `done` to their epochs; finish the epochs that end."""
-        steps = np.arange(step, done)
-        last_of_epoch = (steps + 1) % self.steps_per_epoch == 0
-        rows = np.where(last_of_epoch, self.rows - (self.steps_per_epoch - 1) * self.batch, self.batch)
-        losses = self.call.kept(layout.LOSSES)[: done - step]
-        row_losses = losses * rows
-        ended = [int(position) for position in np.flatnonzero(last_of_epoch)]
-        self.seconds += seconds
-        self.seconds_rows += int(rows.sum())
-        speed = self.seconds_rows / max(self.seconds, 1e-9)
-        if bar is not None:
-            bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
-            bar.update(int(rows.sum()))
-        begin = 0
-        for position in ended:
-            self.losses.append(row_losses[begin : position + 1])
-            self._finish_epoch(int(steps[position]) // self.steps_per_epoch, float(rates[position]), speed, bar)
-            begin = position + 1
-        self.losses.append(row_losses[begin:])
-        if ended:
-            self.seconds, self.seconds_rows = 0.0, 0
-
-    def _finish_epoch(self, epoch: int, rate: float, speed: float, bar: Any) -> None:
-        trainer = self.trainer
-        # Summed at the end, so that the sum does not depend on how the epoch was cut into slices.
-        loss = float(np.concatenate(self.losses).sum() / self.rows)
-        self.losses.clear()
-        record: dict[str, Any] = {
-            "epoch": self.first_epoch + epoch,
-            "loss": loss,
-            "learning_rate": rate,
-            "samples_per_second": speed,
-        }
-        if self.validation is not None:
-            record |= {f"val_{name}": value for name, value in trainer._evaluate(*self.validation).items()}
-        trainer.history.append(record)
-        trainer.schedule.after_epoch(record, (epoch + 1) * self.steps_per_epoch - 1, self._span())
-        if bar is not None:
-            shown = {name: f"{record[name]:.4f}" for name in ("loss", "val_loss", "val_accuracy") if name in record}
-            bar.set_postfix(shown, refresh=False)
-            bar.set_description(f"epoch {min(epoch + 2, self.epochs)}/{self.epochs}")
-        notify(self.callbacks_of_epochs, "on_epoch_end", trainer, record)
-
-    def _warn_of_divergence(self) -> None:
-        step = int(self.call.context[layout.NOT_FINITE]) - 1
-        epoch = self.first_epoch + step // self.steps_per_epoch
-        loss = float(self.call.kept(layout.LOSSES)[step - int(self.call.context[layout.FIRST_STEP])])
-        warnings.warn(
-            f"training stopped: the loss is {loss} in epoch {epoch}, step {step % self.steps_per_epoch} of "
-            f"{self.steps_per_epoch}. Try a smaller learning_rate than {self.trainer.learning_rate:g}, standardised "
-            "inputs, or dtype='float64'; the model's weights are of no use any more.",
-            DivergenceWarning,
-            stacklevel=4,
-        )
-
-
-def _progress_bar(epochs: int, rows: int) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(total=epochs * rows, desc=f"epoch 1/{epochs}", unit="sample", unit_scale=True, mininterval=0.1)

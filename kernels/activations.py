@@ -1,14 +1,36 @@
 """Activations and their derivatives, on blocks of a panel.
 
-A derivative is computed from the activation's own output a = f(z), so that z need not be kept:
-sigmoid a (1 - a), tanh 1 - a^2, relu 1 where a > 0, leaky relu the slope where a <= 0, elu a + alpha where a <= 0
-(Bishop, Pattern Recognition and Machine Learning, 2006, section 5.3; Clevert et al., 2016, for elu).
+Most derivatives are computed from the activation's own output a = f(z), so that z need not be kept:
+
+    sigmoid       1 / (1 + e^-z)                        a (1 - a)
+    tanh          tanh z                                1 - a^2
+    relu          z where z >= 0, else 0                1 where a > 0, else 0
+    leaky relu    z where z >= 0, else alpha z          1 where a > 0, else alpha
+    elu           z where z >= 0, else alpha (e^z - 1)  1 where a > 0, else a + alpha
+    selu          scale elu(z), alpha and scale given   scale where a > 0, else a + scale alpha
+    softplus      log(1 + e^z)                          1 - e^-a
+    exponential   e^z                                   a
+    step          1 where z >= 0, else 0                0
+    sign          1 where z >= 0, else -1               0
+
+(Bishop, Pattern Recognition and Machine Learning, 2006, section 5.3; Clevert et al., 2016, for elu; Klambauer et al.,
+Self-Normalizing Neural Networks, 2017, for selu.) Step and sign are for networks whose weights are set by hand:
+gradient descent learns nothing through them.
+
+Others take the same value at two places, and their derivative by z, the slope, is kept in the forward pass:
+
+    gelu          z Phi(z), Phi the normal distribution function     Phi(z) + z Phi'(z)
+    silu          z s(z), s the sigmoid                              s(z) (1 + z (1 - s(z)))
+
+(Hendrycks and Gimpel, Gaussian Error Linear Units, 2016; Elfwing et al., Sigmoid-Weighted Linear Units for Neural
+Network Function Approximation in Reinforcement Learning, 2018.)
+
 Softmax is not a function of one element; it works on whole rows, a register of rows at a time (`panels`).
 """
 
 from __future__ import annotations
 
-from .elementary import exp, expm1, sigmoid, tanh
+from .elementary import exp, expm1, normal_cdf, normal_density, sigmoid, softplus, tanh
 from .linking import DOUBLE, INT, NUMBERS, inlined, kernel
 from .panels import gather_rows, gathered_size, scatter_rows
 from .simd import (
@@ -23,7 +45,18 @@ from .simd import (
     vector_function,
 )
 
-IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTMAX = range(7)
+(IDENTITY, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SOFTMAX, SELU, SOFTPLUS, EXPONENTIAL, STEP, SIGN, GELU, SILU, PRELU,
+ CUSTOM) = range(16)
+
+# Those whose derivative cannot be computed from their output.
+KEEPS_SLOPE = (GELU, SILU, PRELU, CUSTOM)
+
+# With these the mean 0 and variance 1 of a layer's inputs carry over to its outputs (Klambauer et al., 2017).
+SELU_ALPHA = 1.6732632423543772848170429916717
+SELU_SCALE = 1.0507009873554804934193349852946
+
+# Phi and the sigmoid are 0 or 1, and their derivatives 0, from here on; they are not multiplied by infinity.
+FAR = 1000.0
 
 
 @vector_function
@@ -43,6 +76,19 @@ def _elu(z: Lanes, exponential: Lanes) -> Lanes:
 
 
 @vector_function
+def _step(z: Lanes, below: Lanes) -> Lanes:
+    """1 for z >= 0, else `below`; NaN kept."""
+    return z.where(">=", 0.0, 1.0, z.where("<", 0.0, below, z)).settled()
+
+
+@vector_function
+def _not_far(z: Lanes) -> Lanes:
+    """The number from -FAR to FAR that is nearest to z; NaN kept."""
+    low = z.where("<", -FAR, -FAR, z)
+    return low.where(">", FAR, FAR, low)
+
+
+@vector_function
 def _relu_backward(delta: Lanes, a: Lanes) -> Lanes:
     return a.where(">", 0.0, delta, 0.0).settled()
 
@@ -59,7 +105,7 @@ def _elu_backward(delta: Lanes, a: Lanes, alpha: Lanes) -> Lanes:
 
 @kernel(INT, DOUBLE, NUMBERS, INT)
 def activate(code, alpha, block, count):
-    """Replace z by f(z) in `count` (whole registers) numbers; not for softmax.
+    """Replace z by f(z) in `count` (whole registers) numbers; not for softmax, prelu and custom activations.
 
     `alpha` is the slope of leaky relu and the alpha of elu.
     """
@@ -76,15 +122,61 @@ def activate(code, alpha, block, count):
     elif code == LEAKY_RELU:
         for i in range(0, count, step):
             store(block, i, _leaky_relu(load(block, i), alpha))
-    elif code == ELU:
+    elif code == ELU or code == SELU:
+        alpha, scale = (SELU_ALPHA, SELU_SCALE) if code == SELU else (alpha, 1.0)
         for i in range(0, count, step):
             z = load(block, i)
-            store(block, i, _elu(z, expm1(z) * alpha))
+            store(block, i, _elu(z, expm1(z) * alpha) * scale)
+    elif code == SOFTPLUS:
+        for i in range(0, count, step):
+            store(block, i, softplus(load(block, i)))
+    elif code == EXPONENTIAL:
+        for i in range(0, count, step):
+            store(block, i, exp(load(block, i)))
+    elif code == STEP or code == SIGN:
+        below = 0.0 if code == STEP else -1.0
+        for i in range(0, count, step):
+            store(block, i, _step(load(block, i), below))
+    elif code == GELU:
+        for i in range(0, count, step):
+            z = load(block, i)
+            store(block, i, maximum(-FAR, z) * normal_cdf(z))
+    elif code == SILU:
+        for i in range(0, count, step):
+            z = load(block, i)
+            store(block, i, maximum(-FAR, z) * sigmoid(z))
+
+
+@inlined
+def keeps_slope(code):
+    """Whether the derivative of an activation is kept in the forward pass, as it cannot be had from the output."""
+    return code in KEEPS_SLOPE
+
+
+@kernel(INT, DOUBLE, NUMBERS, NUMBERS, INT)
+def activate_and_keep(code, alpha, block, slopes, count):
+    """Replace z by f(z) in `count` (whole registers) numbers, and write f'(z) to `slopes`; for gelu and silu."""
+    step = lanes(block)
+    if code == GELU:
+        for i in range(0, count, step):
+            z = load(block, i)
+            probability = normal_cdf(z)
+            store(slopes, i, fma(_not_far(z), normal_density(z), probability))
+            store(block, i, maximum(-FAR, z) * probability)
+    elif code == SILU:
+        for i in range(0, count, step):
+            z = load(block, i)
+            s = sigmoid(z)
+            store(slopes, i, s * fma(_not_far(z), 1.0 - s, 1.0))
+            store(block, i, maximum(-FAR, z) * s)
 
 
 @kernel(INT, DOUBLE, NUMBERS, NUMBERS, INT)
 def multiply_by_derivative(code, alpha, deltas, outputs, count):
-    """Multiply `count` (whole registers) deltas by f'(z), computed from the outputs f(z); not for softmax."""
+    """Multiply `count` (whole registers) deltas by f'(z), computed from the outputs f(z).
+
+    Not for softmax, and not for activations that keep their slopes.
+    """
     step = lanes(deltas)
     if code == RELU:
         for i in range(0, count, step):
@@ -100,9 +192,28 @@ def multiply_by_derivative(code, alpha, deltas, outputs, count):
     elif code == LEAKY_RELU:
         for i in range(0, count, step):
             store(deltas, i, _leaky_relu_backward(load(deltas, i), load(outputs, i), alpha))
-    elif code == ELU:
+    elif code == ELU or code == SELU:
+        alpha, scale = (SELU_ALPHA, SELU_SCALE) if code == SELU else (alpha, 1.0)
         for i in range(0, count, step):
-            store(deltas, i, _elu_backward(load(deltas, i), load(outputs, i), alpha))
+            elu = load(outputs, i) * (1.0 / scale)
+            store(deltas, i, _elu_backward(load(deltas, i), elu, alpha) * scale)
+    elif code == SOFTPLUS:
+        for i in range(0, count, step):
+            store(deltas, i, load(deltas, i) * -expm1(-load(outputs, i)))
+    elif code == EXPONENTIAL:
+        for i in range(0, count, step):
+            store(deltas, i, load(deltas, i) * load(outputs, i))
+    elif code == STEP or code == SIGN:
+        for i in range(0, count, step):
+            store(deltas, i, load(deltas, i) * 0.0)
+
+
+@kernel(NUMBERS, NUMBERS, INT)
+def multiply_by_slopes(deltas, slopes, count):
+    """Multiply `count` (whole registers) deltas by the f'(z) that `activate_and_keep` wrote."""
+    step = lanes(deltas)
+    for i in range(0, count, step):
+        store(deltas, i, load(deltas, i) * load(slopes, i))
 
 
 @inlined

@@ -14,17 +14,21 @@ All arguments are pointers and integers; all matrices lie in panels of columns (
 
 from __future__ import annotations
 
-from .activations import activate, multiply_by_derivative
-from .layout import INPUTS, PADDED, UNITS, WEIGHTS
+from .activations import CUSTOM, PRELU, activate, multiply_by_derivative
+from .layout import DELTAS, INPUTS, KEPT, OUTPUTS, PADDED, SHARED, SLOPES, UNITS, WEIGHTS
 from .linking import DOUBLE, DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, inlined, kernel
 from .panels import padded_columns, panel_width, panels_for
-from .simd import TILE_ROWS, full, lanes, load, shift, store
+from .simd import TILE_ROWS, full, lanes, load, shift, store, sum_lanes
+from .special import activate_specially, multiply_by_kept
 from .tile import PANELS_AT_ONCE, column_tile, row_tile
 from .transposes import transpose
-from .updates import WRITE_GRADIENT, update
+from .updates import C_DECAYS_BIASES, C_REGULARISES, WRITE_GRADIENT, regularise, update
 
 MOST_ROWS_AT_ONCE = max(PANELS_AT_ONCE)
 AT_ONCE = tuple(PANELS_AT_ONCE.get(height, 1) for height in range(MOST_ROWS_AT_ONCE + 1))
+
+# What an update is of: regularisation concerns weights, biases only if asked for.
+WEIGHTS_DECAY, BIASES_DECAY, NOTHING_DECAYS = range(3)
 
 # Rows that a weight gradient is summed over at a time: two panels of so many rows stay in the first-level cache.
 GRADIENT_ROWS = 256
@@ -63,8 +67,8 @@ def forward_items(layer, rows, like):
     return panels_for(layer[PADDED], like) * tiles_for(rows)
 
 
-@kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT, INT, INT, INT, DOUBLE, INT, INT)
-def forward(kernels, layer, parameters, a, outputs, rows, begin, end, code, alpha, first, last):
+@kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT, INT, INT, INT, DOUBLE, INT, INT, INT, INT)
+def forward(kernels, layer, parameters, a, outputs, rows, begin, end, code, alpha, key, first_row, first, last):
     """outputs = f(A W + b) for the rows `begin` to `end`; items `first` to `last` of `forward_items`.
 
     Parameters
@@ -74,7 +78,9 @@ def forward(kernels, layer, parameters, a, outputs, rows, begin, end, code, alph
     parameters : the vector of parameters
     a, outputs : inputs and outputs, each in panels of `rows` rows
     code, alpha : activation, applied while the tiles are in cache; IDENTITY leaves z
+    key, first_row : of dropout: key of the random numbers of this step and layer, number of row 0 in its batch
     """
+    special = layer[KEPT] != 0 or code in (PRELU, CUSTOM)
     inputs, padded = layer[INPUTS], layer[PADDED]
     tiles = tiles_for(end - begin)
     width = panel_width(a)
@@ -94,8 +100,13 @@ def forward(kernels, layer, parameters, a, outputs, rows, begin, end, code, alph
         from_row = begin + _first_row(from_tile, end - begin, tiles)
         to_row = begin + _first_row(to_tile, end - begin, tiles)
         for p in range(panel, panel + together):
-            activate(kernels, code, alpha, shift(outputs, p * width * rows + from_row * columns),
-                     (to_row - from_row) * columns)
+            block = shift(outputs, p * width * rows + from_row * columns)
+            if special:
+                activate_specially(kernels, layer, parameters, code, alpha, block,
+                                   shift(block, layer[KEPT] - layer[OUTPUTS]), int(layer[KEPT] != 0), p * width,
+                                   to_row - from_row, columns, key, first_row + from_row)
+            else:
+                activate(kernels, code, alpha, block, (to_row - from_row) * columns)
         item = stop
 
 
@@ -113,6 +124,16 @@ def _transpose_weights(kernels, layer, parameters, first_input, inputs, target, 
         transpose(kernels, panel, columns, inputs, min(columns, units - column), shift(target, column * width), width)
     for i in range(0, width, step):
         store(target, units * width + i, full(target, 0.0))
+
+
+@inlined
+def derive(kernels, layer, parameters, code, alpha, deltas, outputs, column, rows, columns):
+    """Turn loss by outputs into loss by pre-activations, in `rows` rows of the panel that begins at `column`."""
+    if layer[KEPT]:
+        multiply_by_kept(kernels, layer, parameters, code, deltas, shift(outputs, layer[KEPT] - layer[OUTPUTS]), column,
+                         rows, columns)
+    else:
+        multiply_by_derivative(kernels, code, alpha, deltas, outputs, rows * columns)
 
 
 @inlined
@@ -151,8 +172,8 @@ def backward(kernels, layer, below, parameters, deltas, deltas_below, outputs_be
         from_row = begin + _first_row(item - panel * tiles, end - begin, tiles)
         to_row = begin + _first_row(stop - panel * tiles, end - begin, tiles)
         block = column * rows + from_row * columns
-        multiply_by_derivative(kernels, code, alpha, shift(deltas_below, block), shift(outputs_below, block),
-                               (to_row - from_row) * columns)
+        derive(kernels, below, parameters, code, alpha, shift(deltas_below, block), shift(outputs_below, block),
+               column, to_row - from_row, columns)
         item = stop
 
 
@@ -186,6 +207,29 @@ def _sum_rows(block, width, rows, sums, accumulate):
         for r in range(whole, rows):
             total = total + load(block, r * width + i)
         store(sums, i, (total + second) + (third + fourth))
+
+
+@inlined
+def _sum_for_slopes(layer, kept, rows, column, columns, target, accumulate):
+    """The gradient by the slopes of a panel; by the one slope that all units share, repeated in a register."""
+    if not layer[SHARED]:
+        _sum_rows(shift(kept, column * rows), columns, rows, target, accumulate)
+        return
+    total = full(kept, 0.0)
+    for i in range(0, layer[PADDED] * rows, lanes(kept)):
+        total = total + load(kept, i)
+    shared = full(kept, sum_lanes(total))
+    store(target, 0, load(target, 0) + shared if accumulate else shared)
+
+
+@inlined
+def regularised_update(kernels, optimizer, coefficients, decays, count, parameters, g, state, size, place):
+    """Update `count` parameters from number `place` on; `decays` tells what they are."""
+    w = shift(parameters, place)
+    applies = int(decays == WEIGHTS_DECAY or (decays == BIASES_DECAY and coefficients[C_DECAYS_BIASES] != 0.0))
+    if coefficients[C_REGULARISES] != 0.0:
+        regularise(kernels, coefficients, applies, count, w, g)
+    update(kernels, optimizer, coefficients, applies, count, w, g, shift(state, place), shift(state, size + place))
 
 
 @inlined
@@ -226,12 +270,20 @@ def gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameter
             _column_tiles(kernels, height, columns, min(GRADIENT_ROWS, rows - begin), shift(a_panel, begin * a_width),
                           a_width, shift(delta_panel, begin * columns), target, int(accumulate or begin > 0))
         if optimizer != WRITE_GRADIENT:
-            update(kernels, optimizer, coefficients, 1, height * columns, shift(parameters, place), target,
-                   shift(state, place), shift(state, count + place))
+            regularised_update(kernels, optimizer, coefficients, WEIGHTS_DECAY, height * columns, parameters, target,
+                               state, count, place)
         if row == 0:
             place = panel + inputs * columns
             target = shift(gradients, place) if in_place else scratch
             _sum_rows(delta_panel, columns, rows, target, accumulate)
             if optimizer != WRITE_GRADIENT:
-                update(kernels, optimizer, coefficients, 0, columns, shift(parameters, place), target,
-                       shift(state, place), shift(state, count + place))
+                regularised_update(kernels, optimizer, coefficients, BIASES_DECAY, columns, parameters, target, state,
+                                   count, place)
+            if layer[SLOPES] and (column == 0 or not layer[SHARED]):
+                place = layer[SLOPES] + column
+                target = shift(gradients, place) if in_place else scratch
+                _sum_for_slopes(layer, shift(deltas, layer[KEPT] - layer[DELTAS]), rows, column, columns, target,
+                                accumulate)
+                if optimizer != WRITE_GRADIENT:
+                    regularised_update(kernels, optimizer, coefficients, NOTHING_DECAYS,
+                                       lanes(a) if layer[SHARED] else columns, parameters, target, state, count, place)

@@ -1,9 +1,10 @@
-"""Elementary functions on whole registers: exp, expm1, log, log1p, tanh, sigmoid.
+"""Elementary functions on whole registers: exp, expm1, log, log1p, softplus, tanh, sigmoid, the normal distribution.
 
 No branches, no tables. The argument is reduced to a small interval, where a few terms of the function's own
-power series reach the precision of the dtype; the coefficients are computed here, not quoted. Each function is
-within 2 ulp of the correctly rounded result over its whole range, keeps NaN, and overflows to infinity only
-where the result does. Results below the smallest normal number may be zero.
+power series reach the precision of the dtype; the coefficients are computed here, not quoted. (The normal
+distribution function, which has no such series, is the exception.) Each function is within 2 ulp of the correctly
+rounded result over its whole range, that one within 4, keeps NaN, and overflows to infinity only where the result
+does. Results below the smallest normal number may be zero.
 """
 
 from __future__ import annotations
@@ -174,3 +175,72 @@ def sigmoid(x: Lanes) -> Lanes:
     negative = negative.where("<", low, low, negative)
     r, _, bits = _reduce(negative.where(">", high, high, negative))
     return 1.0 / (_exp_of_remainder(r) * _power_of_two(r, bits) + 1.0)
+
+
+# ---- the normal distribution
+
+# From here on e**(-t^2 / 2) counts as zero: the exponent of two is the lowest, which stands for zero.
+NORMAL_LIMITS = {False: 13.27, True: 37.66}
+
+# Polynomials p and q, lowest power first, with 1 / R(t) = sqrt(2 pi) t + p(t) / q(t) for t from 0 to the limit, where
+# R(t) = Phi(-t) e**(t^2 / 2), Mills' ratio over sqrt(2 pi). They meet it at the 2 len(p) Chebyshev nodes in
+# (t - k) / (t + k), k = 2 (float32) and 3 (float64): linear equations, solved with 90 digits. The quotient's relative
+# error in R is then at most 1.2e-9 and 1.4e-17. No term is negative, so that nothing cancels in the sums.
+# Both are scaled to q(0) = 1.5, in the middle between powers of two, where rounding hurts least.
+MILLS_NUMERATOR = {
+    False: (3.0, 1.8694643, 0.613090741, 0.109084868, 0.00900084919),
+    True: (3.0, 3.6993750898412268, 2.3339674554812366, 0.9559078100329231, 0.27596654231759243, 0.05779621527781311,
+           0.008755644982688358, 0.0009260575753275702, 6.236458552535361e-05, 2.0599410939539233e-06),
+}
+MILLS_DENOMINATOR = {
+    False: (1.5, 1.61787655, 0.838444024, 0.251324626, 0.043539309, 0.00359039623),
+    True: (1.5, 2.5328319096895657, 2.115580633196863, 1.1313779075163224, 0.4252856948439464, 0.11693138096494972,
+           0.023791312320228627, 0.0035427566555721224, 0.00037108711722532627, 2.487986995262885e-05,
+           8.217975975825635e-07),
+}
+
+
+def _polynomial(x: Lanes, coefficients: tuple[float, ...]) -> Lanes:
+    result = x.constant(coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        result = result.fma(x, coefficient)
+    return result
+
+
+def _bounded_size(x: Lanes) -> Lanes:
+    """|x|, or the limit of the normal distribution where that is less."""
+    limit = NORMAL_LIMITS[x.is_double]
+    return x.abs().where(">", limit, limit, x.abs())
+
+
+def _emit_bell(t: Lanes) -> Lanes:
+    """e**(-t^2 / 2) for t from 0 to the limit.
+
+    The rounding error of t^2 would be multiplied by t^2 / 2. So t is cut into its leading bits, whose square is exact,
+    and the rest; what the rest adds to the square joins the argument after it is reduced.
+    """
+    mantissa_rest = 27 if t.is_double else 12
+    leading = t.from_bits(t.builder.and_(t.bits(), t.integers(-1 << mantissa_rest)))
+    exponent = leading * leading * -0.5
+    rest = (t - leading) * (t + leading) * -0.5
+    n, bits = _round_to_integer((exponent + rest) * (1 / math.log(2)))
+    ln2_leading, ln2_rest = _ln2_parts(t.is_double)
+    r = (-n).fma(ln2_rest, (-n).fma(ln2_leading, exponent) + rest)
+    return _exp_of_remainder(r) * _power_of_two(r, bits)
+
+
+@vector_function
+def normal_density(x: Lanes) -> Lanes:
+    """e**(-x^2 / 2) / sqrt(2 pi)."""
+    return _emit_bell(_bounded_size(x)) * (1 / math.sqrt(2 * math.pi))
+
+
+@vector_function
+def normal_cdf(x: Lanes) -> Lanes:
+    """Phi(x), the integral of the normal density from minus infinity to x."""
+    t = _bounded_size(x)
+    denominator = _polynomial(t, MILLS_DENOMINATOR[x.is_double])
+    numerator = _polynomial(t, MILLS_NUMERATOR[x.is_double])
+    ratio = denominator / (t * math.sqrt(2 * math.pi)).fma(denominator, numerator)
+    tail = _emit_bell(t) * ratio
+    return x.where(">", 0.0, 1.0 - tail, tail)

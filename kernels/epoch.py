@@ -25,10 +25,11 @@ from numba import njit, prange
 
 from . import layout
 from .batches import LABELS, unstage_rows
-from .layout import INPUTS, OUTPUTS, PADDED, UNITS, WEIGHTS
+from .deferred import apply_gradients, limit_norms
+from .layout import GRADIENT, OUTPUTS, UNITS
 from .linking import INT, INT_POINTER, NUMBERS, cache_on_disk, inlined, kernel
 from .losses import BINARY_CROSS_ENTROPY, read_targets
-from .panels import panels_for, place_of
+from .panels import place_of
 from .passes import (
     forward_backward,
     forward_pass,
@@ -40,7 +41,6 @@ from .passes import (
 )
 from .random import shuffle
 from .simd import (
-    TILE_VECTORS,
     address,
     float32_pointer,
     float64_pointer,
@@ -48,7 +48,6 @@ from .simd import (
     full,
     int64_pointer,
     lanes,
-    load,
     pointer,
     pointer_at,
     restore_mode,
@@ -56,11 +55,11 @@ from .simd import (
     store,
 )
 from .team import barrier, join
-from .updates import COEFFICIENTS, WRITE_GRADIENT, step_coefficients, update
+from .updates import COEFFICIENTS, WRITE_GRADIENT, step_coefficients
 
 
 @inlined
-def _group_gradients(kernels, context, parameters, scratch, index, rows, row_losses, part, parts):
+def _group_gradients(kernels, context, parameters, scratch, index, rows, scale, row_losses, update, part, parts):
     """Gradients of a thread's share of the groups of rows of a batch."""
     groups = context[layout.GROUPS]
     workspace = shift(pointer_at(context[layout.WORKSPACE], scratch), part * context[layout.WORKSPACE_SIZE])
@@ -68,40 +67,41 @@ def _group_gradients(kernels, context, parameters, scratch, index, rows, row_los
     for group in range(groups * part // parts, groups * (part + 1) // parts):
         gradients = shift(pointer_at(context[layout.GRADIENTS], scratch), group * context[layout.COUNT])
         begin, end = rows * group // groups, rows * (group + 1) // groups
-        if begin == end:  # fewer rows than groups
+        keeps_sum = group == 0 and context[layout.ACCUMULATE] != 0
+        if begin == end and not keeps_sum:  # fewer rows than groups
             for i in range(0, context[layout.COUNT], lanes(scratch)):
                 store(gradients, i, full(gradients, 0.0))
         for row in range(begin, end, context[layout.PASS_ROWS]):
             count = min(context[layout.PASS_ROWS], end - row)
-            forward_backward(kernels, context, parameters, workspace, scratch, shift(index, row), count, 1.0 / rows,
-                             shift(row_losses, row), 0, 1)
+            forward_backward(kernels, context, parameters, workspace, scratch, shift(index, row), count, scale,
+                             shift(row_losses, row), update, row, 0, 1)
             weight_gradients(kernels, context, parameters, workspace, scratch, count, WRITE_GRADIENT, coefficients,
-                             gradients, int(row > begin), index, 0, 0, 1)
+                             gradients, int(row > begin or keeps_sum), index, 0, 0, 1)
 
 
 @inlined
-def _apply_group_gradients(kernels, context, parameters, optimizer, coefficients, part, parts):
-    """Sum the groups' gradients, in order, into the first and update the parameters of a share of the panels."""
-    gradients = pointer_at(context[layout.GRADIENTS], parameters)
-    state = pointer_at(context[layout.STATE], parameters)
-    total = context[layout.COUNT]
-    width = TILE_VECTORS * lanes(parameters)
-    for l in range(context[layout.DEPTH]):
-        layer = layer_of(context, l)
-        panels = panels_for(layer[PADDED], parameters)
-        for panel in range(panels * part // parts, panels * (part + 1) // parts):
-            columns = min(width, layer[PADDED] - panel * width)
-            begin = layer[WEIGHTS] + panel * width * (layer[INPUTS] + 1)
-            weights = layer[INPUTS] * columns
-            for group in range(1, context[layout.GROUPS]):
-                for i in range(begin, begin + weights + columns, lanes(parameters)):
-                    store(gradients, i, load(gradients, i) + load(gradients, group * total + i))
-            if optimizer != WRITE_GRADIENT:
-                bias = begin + weights
-                update(kernels, optimizer, coefficients, 1, weights, shift(parameters, begin), shift(gradients, begin),
-                       shift(state, begin), shift(state, total + begin))
-                update(kernels, optimizer, coefficients, 0, columns, shift(parameters, bias), shift(gradients, bias),
-                       shift(state, bias), shift(state, total + bias))
+def _sum_of_weights(context, index, rows):
+    """Sum of the weights of a batch's rows: their number, if all count alike."""
+    if context[layout.WEIGHTS_OF_SAMPLES] == 0:
+        return float(rows)
+    weights = float64_pointer(context[layout.WEIGHTS_OF_SAMPLES])
+    total = 0.0
+    for r in range(rows):
+        total += weights[index[r]]
+    return total
+
+
+@inlined
+def _record_loss(context, row_losses, rows, total_weight, step):
+    """Note the mean loss of a batch, and where training is to stop because it is not finite."""
+    total = 0.0
+    for r in range(rows):
+        total += row_losses[r]
+    place = step - context[layout.FIRST_STEP]
+    float64_pointer(context[layout.LOSSES])[place] = total / total_weight if total_weight > 0.0 else total
+    float64_pointer(context[layout.STEP_WEIGHTS])[place] = total_weight
+    if not math.isfinite(total):
+        context[layout.NOT_FINITE] = step + 1
 
 
 @kernel(INT, INT, NUMBERS, INT_POINTER)
@@ -119,13 +119,13 @@ def train_part(kernels, part, parts, parameters, context):
     row_losses = float64_pointer(context[layout.ROW_LOSSES])
     gradients = pointer_at(context[layout.GRADIENTS], parameters)
     order = int64_pointer(context[layout.ORDER])
-    losses = float64_pointer(context[layout.LOSSES])
     rates = float64_pointer(context[layout.RATES])
     samples, batch = context[layout.SAMPLES], context[layout.ROWS]
     steps_per_epoch = (samples + batch - 1) // batch
     optimizer = context[layout.OPTIMIZER]
-    first_step = context[layout.FIRST_STEP]
-    for step in range(first_step, context[layout.LAST_STEP]):
+    # The update is fused into the gradient's tiles, unless it has to wait for the whole of the gradient.
+    fused = context[layout.GROUPS] == 1 and not context[layout.DEFERRED]
+    for step in range(context[layout.FIRST_STEP], context[layout.LAST_STEP]):
         epoch = step // steps_per_epoch
         begin = (step - epoch * steps_per_epoch) * batch
         epoch += context[layout.EPOCHS_BEFORE]
@@ -138,36 +138,38 @@ def train_part(kernels, part, parts, parameters, context):
                 context[layout.ORDER_EPOCH] = epoch
             order_epoch = epoch
             barrier(team, parts)
-        step_coefficients(optimizer, float64_pointer(context[layout.SETTINGS]), rates[step - first_step],
-                          context[layout.UPDATES_BEFORE] + step + 1, coefficients)
+        update = context[layout.UPDATES_BEFORE] + step
+        step_coefficients(optimizer, float64_pointer(context[layout.SETTINGS]),
+                          rates[step - context[layout.FIRST_STEP]], update + 1, coefficients)
 
-        if context[layout.GROUPS] > 1:
-            _group_gradients(kernels, context, parameters, scratch, index, rows, row_losses, part, parts)
-            barrier(team, parts)
-            last_pass = 0
-        else:
-            last_pass = (rows - 1) // context[layout.PASS_ROWS] * context[layout.PASS_ROWS]
-            for row in range(0, last_pass + 1, context[layout.PASS_ROWS]):
-                count = min(context[layout.PASS_ROWS], rows - row)
-                forward_backward(kernels, context, parameters, workspace, scratch, shift(index, row), count,
-                                 1.0 / rows, shift(row_losses, row), part, parts)
-                if row < last_pass:
-                    weight_gradients(kernels, context, parameters, workspace, scratch, count, WRITE_GRADIENT,
-                                     coefficients, gradients, int(row > 0), index, 0, part, parts)
+        if context[layout.PHASES] & GRADIENT:
+            total_weight = _sum_of_weights(context, index, rows)
+            scale = 1.0 / total_weight if total_weight > 0.0 else 0.0
+            if context[layout.GROUPS] > 1:
+                _group_gradients(kernels, context, parameters, scratch, index, rows, scale, row_losses, update, part,
+                                 parts)
+                barrier(team, parts)
+            else:
+                for row in range(0, rows, context[layout.PASS_ROWS]):
+                    count = min(context[layout.PASS_ROWS], rows - row)
+                    is_last = row + count == rows
+                    forward_backward(kernels, context, parameters, workspace, scratch, shift(index, row), count, scale,
+                                     shift(row_losses, row), update, row, part, parts)
+                    if is_last and part == 0:
+                        _record_loss(context, row_losses, rows, total_weight, step)
+                    weight_gradients(kernels, context, parameters, workspace, scratch, count,
+                                     optimizer if is_last and fused else WRITE_GRADIENT, coefficients, gradients,
+                                     int(row > 0 or context[layout.ACCUMULATE] != 0), shift(index, rows),
+                                     following if is_last else 0, part, parts)
                     barrier(team, parts)
-        if part == 0:
-            total = 0.0
-            for r in range(rows):
-                total += row_losses[r]
-            losses[step - first_step] = total / rows
-            if not math.isfinite(total):
-                context[layout.NOT_FINITE] = step + 1
-        if context[layout.GROUPS] > 1:
-            _apply_group_gradients(kernels, context, parameters, optimizer, coefficients, part, parts)
-        else:
-            weight_gradients(kernels, context, parameters, workspace, scratch, rows - last_pass, optimizer,
-                             coefficients, gradients, int(last_pass > 0), shift(index, rows), following, part, parts)
-        barrier(team, parts)
+            if context[layout.GROUPS] > 1 and part == 0:
+                _record_loss(context, row_losses, rows, total_weight, step)
+        if not fused:
+            apply_gradients(kernels, context, parameters, optimizer, coefficients, part, parts)
+            barrier(team, parts)
+        if context[layout.CONSTRAINED] and optimizer != WRITE_GRADIENT:
+            limit_norms(kernels, context, parameters, part, parts)
+            barrier(team, parts)
         if part == 0:
             context[layout.STEPS_DONE] = step + 1
         if context[layout.NOT_FINITE]:
@@ -211,7 +213,7 @@ def _count_hits(context, outputs, rows, samples, target):
 def _predict_chunk(kernels, context, parameters, workspace, scratch, begin, rows):
     """Write the outputs of `rows` staged rows to the RESULTS of the rows from `begin` on."""
     depth = context[layout.DEPTH]
-    forward_pass(kernels, context, parameters, workspace, scratch, rows, depth, 0, 1)
+    forward_pass(kernels, context, parameters, workspace, scratch, rows, depth, 0, 0, 0, 1)
     layer = layer_of(context, depth - 1)
     results = shift(pointer_at(context[layout.RESULTS], workspace), begin * layer[UNITS])
     unstage_rows(kernels, shift(workspace, layer[OUTPUTS]), rows, 0, rows, layer[UNITS], results, layer[UNITS])
@@ -221,7 +223,7 @@ def _predict_chunk(kernels, context, parameters, workspace, scratch, begin, rows
 def _evaluate_chunk(kernels, context, parameters, workspace, scratch, index, rows, chunk, row_losses):
     """Write a chunk's sum of losses to LOSSES and its number of right predictions to HITS."""
     depth = context[layout.DEPTH]
-    forward_pass(kernels, context, parameters, workspace, scratch, rows, depth - 1, 0, 1)
+    forward_pass(kernels, context, parameters, workspace, scratch, rows, depth - 1, 0, 0, 0, 1)
     output_layer(kernels, context, parameters, workspace, scratch, rows, 0, rows)
     outputs = shift(workspace, layer_of(context, depth - 1)[OUTPUTS])
     float64_pointer(context[layout.HITS])[chunk] = _count_hits(context, outputs, rows, index,

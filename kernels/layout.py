@@ -8,6 +8,8 @@ beyond the number of units are padding and stay zero. Gradients and optimizer st
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from .simd import TILE_VECTORS, lanes_of
@@ -20,7 +22,22 @@ ACTIVATION = 3  # code of the activation, kernels.activations
 WEIGHTS = 4  # where the first panel begins in the vector of parameters
 OUTPUTS = 5  # where the outputs of a batch begin in the workspace
 DELTAS = 6  # where the deltas (loss by pre-activation) of a batch begin in the workspace
-LAYER_FIELDS = 7
+# What only some layers have; 0 for none.
+KEPT = 7  # where the forward pass leaves, in the workspace, what the backward pass multiplies deltas by
+SLOPES = 8  # where learned slopes begin in the vector of parameters: one a unit, or a register full of one for all
+SLOPE_COUNT = 9  # numbers that they take up
+SHARED = 10  # 1 if all units share one slope
+FUNCTION = 11  # address of the user's activation
+DROPOUT = 12  # probability that an output is dropped, times 2**32
+PIECES = 13  # of maxout, which is a row of its own without weights, after that of the dense layer it takes maxima of
+LAYER_FIELDS = 14
+
+NO_SLOPES, A_SLOPE_A_UNIT, ONE_SLOPE = range(3)
+
+# Columns of the settings of a layer, float64.
+ALPHA = 0  # parameter of the activation
+MAX_NORM = 1  # largest norm of the weights into a unit; 0 for any
+LAYER_SETTINGS = 2
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest register
 
@@ -43,22 +60,61 @@ def row_scratch_size(units: int, itemsize: int) -> int:
     return (3 * round_up(units, lanes) + 2) * lanes
 
 
-def layer_table(sizes: list[int], activations: list[int], dtype: np.dtype) -> np.ndarray:
-    """Table of layers for ``sizes = [inputs, units of the first layer, ...]``, without places in a workspace."""
-    itemsize = np.dtype(dtype).itemsize
-    table = np.zeros((len(activations), LAYER_FIELDS), np.int64)
-    offset = 0
-    for row, inputs, units, activation in zip(table, sizes, sizes[1:], activations, strict=False):
-        padded = round_up(units, lanes_of(itemsize))
-        row[INPUTS], row[UNITS], row[PADDED], row[ACTIVATION] = inputs, units, padded, activation
-        row[WEIGHTS] = offset
-        offset += (inputs + 1) * padded
-    return table
+def layer_table(sizes: list[int], activations: list[int], dtype: np.dtype, pieces: Sequence[int] = (),
+                slopes: Sequence[int] = ()) -> np.ndarray:
+    """Table of layers, with no places in a workspace.
+
+    Parameters
+    ----------
+    sizes : number of inputs, then the units of each layer
+    activations : code of each layer's activation
+    dtype : of the network
+    pieces : for each layer the pieces of maxout, 0 for a dense layer; none by default
+    slopes : for each layer NO_SLOPES, A_SLOPE_A_UNIT or ONE_SLOPE; none by default
+
+    Returns
+    -------
+    int64 (rows, LAYER_FIELDS): a row for each layer, two for maxout.
+    """
+    lanes = lanes_of(np.dtype(dtype).itemsize)
+    rows, offset, inputs = [], 0, sizes[0]
+    for l, (units, activation) in enumerate(zip(sizes[1:], activations, strict=True)):
+        row = np.zeros(LAYER_FIELDS, np.int64)
+        rows.append(row)
+        count = pieces[l] if pieces else 0
+        # The pieces of maxout begin at panels of their own.
+        columns = count * round_up(units, TILE_VECTORS * lanes) if count else units
+        row[INPUTS], row[UNITS], row[PADDED], row[WEIGHTS] = inputs, columns, round_up(columns, lanes), offset
+        offset += (inputs + 1) * int(row[PADDED])
+        if count:
+            row = np.zeros(LAYER_FIELDS, np.int64)
+            rows.append(row)
+            row[INPUTS], row[UNITS], row[PADDED], row[PIECES] = columns, units, round_up(units, lanes), count
+        row[ACTIVATION] = activation
+        inputs = units
+        if slopes and slopes[l] != NO_SLOPES:
+            row[SHARED] = slopes[l] == ONE_SLOPE
+            row[SLOPE_COUNT] = lanes if row[SHARED] else row[PADDED]
+    for row in rows:
+        if row[SLOPE_COUNT]:
+            row[SLOPES] = offset
+            offset += int(row[SLOPE_COUNT])
+    return np.array(rows)
+
+
+def has_weights(row: np.ndarray) -> bool:
+    """Whether a row of the table is a dense layer, and not the maxima of maxout."""
+    return int(row[PIECES]) == 0
+
+
+def work_of(table: np.ndarray) -> np.ndarray:
+    """Multiply-adds of each row of the table for one row of inputs, forward."""
+    return np.where(table[:, PIECES] == 0, table[:, INPUTS] * table[:, PADDED], 0)
 
 
 def parameter_count(table: np.ndarray) -> int:
     """Length of the vector of parameters, padding included."""
-    return int(((table[:, INPUTS] + 1) * table[:, PADDED]).sum())
+    return int((work_of(table) + np.where(table[:, PIECES] == 0, table[:, PADDED], 0) + table[:, SLOPE_COUNT]).sum())
 
 
 def _panels(row: np.ndarray, parameters: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
@@ -81,15 +137,63 @@ def pack_layer(row: np.ndarray, parameters: np.ndarray, weights: np.ndarray, bia
         panel[-1, :used] = bias[first : first + used]
 
 
-def pack(table: np.ndarray, parameters: np.ndarray, weights: list[np.ndarray]) -> None:
-    """Write [W0, b0, W1, b1, ...] into the panels of all layers."""
-    for row, weight, bias in zip(table, weights[::2], weights[1::2], strict=True):
-        pack_layer(row, parameters, weight, bias)
+def _columns(pool: np.ndarray | None, row: np.ndarray) -> np.ndarray:
+    """Columns of a layer's weight matrix that hold the user's, in their order: piece after piece for maxout."""
+    if pool is None:
+        return np.arange(row[UNITS])
+    stride = row[UNITS] // pool[PIECES]
+    return (np.arange(pool[PIECES])[:, np.newaxis] * stride + np.arange(pool[UNITS])).ravel()
+
+
+def _dense_layers(table: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Each row with weights, and the row of maxout that belongs to it."""
+    for number, row in enumerate(table):
+        if has_weights(row):
+            pool = table[number + 1] if number + 1 < len(table) and not has_weights(table[number + 1]) else None
+            yield row, pool
+
+
+def array_names(table: np.ndarray) -> list[list[str]]:
+    """For each layer the names of its arrays of parameters, in the order of `unpack`."""
+    return [["weights", "bias", "slopes"] if row[SLOPES] else ["weights", "bias"] for row, _ in _dense_layers(table)]
+
+
+def array_shapes(table: np.ndarray) -> list[tuple[int, ...]]:
+    """Shapes of the arrays of `unpack`."""
+    shapes: list[tuple[int, ...]] = []
+    for row, pool in _dense_layers(table):
+        columns = len(_columns(pool, row))
+        shapes += [(int(row[INPUTS]), columns), (columns,)]
+        if row[SLOPES]:
+            shapes.append((1 if row[SHARED] else columns,))
+    return shapes
+
+
+def pack(table: np.ndarray, parameters: np.ndarray, arrays: list[np.ndarray]) -> None:
+    """Write [W0, b0, W1, b1, ...] into the panels of all layers; a layer with learned slopes has a third array."""
+    given = iter(arrays)
+    for row, pool in _dense_layers(table):
+        columns = _columns(pool, row)
+        weights, bias = np.zeros((row[INPUTS], row[UNITS]), parameters.dtype), np.zeros(row[UNITS], parameters.dtype)
+        weights[:, columns], bias[columns] = next(given), next(given)
+        pack_layer(row, parameters, weights, bias)
+        if row[SLOPES]:
+            slopes, place = next(given), int(row[SLOPES])
+            count = int(row[SLOPE_COUNT]) if row[SHARED] else len(slopes)
+            parameters[place : place + count] = slopes
 
 
 def unpack(table: np.ndarray, parameters: np.ndarray) -> list[np.ndarray]:
-    """Return copies of the weights and biases of all layers, [W0, b0, W1, b1, ...]."""
-    return [array for row in table for array in unpack_layer(row, parameters)]
+    """Return copies of the parameters of all layers, in the order of `pack`."""
+    arrays = []
+    for row, pool in _dense_layers(table):
+        weights, bias = unpack_layer(row, parameters)
+        columns = _columns(pool, row)
+        arrays += [weights, bias] if pool is None else [weights[:, columns], bias[columns]]
+        if row[SLOPES]:
+            place = int(row[SLOPES])
+            arrays.append(parameters[place : place + (1 if row[SHARED] else len(columns))].copy())
+    return arrays
 
 
 def unpack_layer(row: np.ndarray, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -107,7 +211,7 @@ def unpack_layer(row: np.ndarray, parameters: np.ndarray) -> tuple[np.ndarray, n
 # is marked "address" holds the address of an array that the caller keeps alive for the duration of the call.
 LAYERS = 0  # address: the table of layers
 DEPTH = 1  # number of layers
-ALPHAS = 2  # address: float64 (DEPTH,), the parameter of each layer's activation
+LAYER_NUMBERS = 2  # address: float64 (DEPTH, LAYER_SETTINGS)
 PARAMETERS = 3  # address: the vector of parameters
 WORKSPACE = 4  # address: outputs and deltas; one for all threads, or one for each
 WORKSPACE_SIZE = 5  # elements from one thread's workspace to the next
@@ -157,4 +261,17 @@ STEPS_DONE = 48  # number of the step after the last one whose update is complet
 EPOCHS_BEFORE = 49  # epochs made before step 0, so that every epoch has an order of its own
 KERNELS = 50  # address: the table of kernels, kernels.linking
 COUNT = 51  # length of the vector of parameters
-CONTEXT_FIELDS = 52
+PHASES = 52  # what a step does: GRADIENT, UPDATE or both
+DEFERRED = 53  # 1 if the update needs the whole gradient
+ACCUMULATE = 54  # 1 to add the first gradient to what is in GRADIENTS
+SQUARES = 55  # address: float64, sums of squares of the parts of the gradient, for its norm
+CONSTRAINED = 56  # 1 if a layer has a MAX_NORM
+WEIGHTS_OF_SAMPLES = 57  # address: float64, a weight for each row of X; 0 if all count alike
+STEP_WEIGHTS = 58  # address: float64, the sum of the weights of the rows of each step
+LOSS_PARAMETER = 59  # address: float64, one number
+INPUT_DROPOUT = 60  # probability that an input is dropped, times 2**32
+INPUT_NOISE = 61  # address: float64, standard deviation of the noise that is added to inputs; 0 for none
+CONTEXT_FIELDS = 62
+
+# Values of PHASES, which may be added.
+GRADIENT, UPDATE = 1, 2

@@ -29,6 +29,7 @@ from numba import njit, types
 from numba.core.ccallback import CFunc
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, signature
+from numba.extending import intrinsic
 
 INT = types.int64
 DOUBLE = types.float64
@@ -123,6 +124,26 @@ class Kernel:
     def address(self, dtype: types.Float) -> int:
         """Compile the kernel, or load it from the cache, and return its address."""
         return int(self.compiled(dtype).address)
+
+
+@intrinsic
+def call_activation(typing_context: Any, address: Any, block: Any, kept: Any, count: Any, keeps: Any) -> Any:
+    """Call the function at an address with these arguments (`user_functions.activation`)."""
+    return types.void(types.int64, block, kept, types.int64, types.int64), _generate_call
+
+
+@intrinsic
+def call_loss(typing_context: Any, address: Any, outputs: Any, targets: Any, values: Any, derivatives: Any,
+              count: Any) -> Any:
+    """Call the function at an address with these arguments (`user_functions.loss`)."""
+    return types.void(types.int64, outputs, targets, values, derivatives, types.int64), _generate_call
+
+
+def _generate_call(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
+    address, *arguments = values
+    function_type = ir.FunctionType(ir.VoidType(), [value.type for value in arguments])
+    builder.call(builder.inttoptr(address, function_type.as_pointer()), arguments)
+    return context.get_dummy_value()
 
 
 KERNELS: list[Kernel] = []

@@ -26,7 +26,7 @@ from __future__ import annotations
 from .activations import softmax_exponentials
 from .batches import FLOAT32, LABELS
 from .elementary import exp, log, sigmoid, softplus
-from .linking import DOUBLE, DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, inlined, kernel
+from .linking import DOUBLE, DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, call_loss, inlined, kernel
 from .panels import gather_rows, gathered_size, scatter_rows
 from .simd import (
     Lanes,
@@ -43,7 +43,8 @@ from .simd import (
 )
 
 (CROSS_ENTROPY, BINARY_CROSS_ENTROPY, HALF_SQUARED_ERROR, MEAN_SQUARED_ERROR, MEAN_ABSOLUTE_ERROR, HUBER, HINGE,
- POISSON, CUSTOM_LOSS) = range(9)
+ POISSON) = range(8)
+CODES = 8  # numbers from here on are addresses of users' functions
 
 
 @inlined
@@ -140,7 +141,7 @@ def _cross_entropy(z, t, units, scale, exponentials, delta):
 
 
 @inlined
-def _sum_over_units(loss, parameter, a, t, units, scale, delta):
+def _sum_over_units(loss, parameter, a, t, units, scale, spare, delta):
     """Sum of the losses of the units, of the squared errors half; a is z for a loss that takes it."""
     step = lanes(a)
     total = full(a, 0.0)
@@ -173,6 +174,11 @@ def _sum_over_units(loss, parameter, a, t, units, scale, delta):
             limited = _limited(error, parameter)
             store(delta, i, limited * scale)
             total = total + limited * (error - 0.5 * limited)
+    elif loss >= CODES:
+        call_loss(loss, a, t, spare, delta, units * step)
+        for i in range(0, units * step, step):
+            store(delta, i, load(delta, i) * scale)
+            total = total + load(spare, i)
     else:
         for i in range(0, units * step, step):
             error = load(a, i) - load(t, i)
@@ -197,7 +203,7 @@ def loss_rows(kernels, loss, parameter, outputs, rows, begin, end, units, y, y_k
 
     Parameters
     ----------
-    loss : code of the loss
+    loss : code of the loss, or the address of a user's function
     parameter : label smoothing of the two cross entropies, 0 for none; Huber's d; of no meaning to the other losses
     outputs, deltas : in panels of `rows` rows; outputs are what the loss takes (`takes_preactivations`), z or f(z)
     units : number of outputs
@@ -226,7 +232,7 @@ def loss_rows(kernels, loss, parameter, outputs, rows, begin, end, units, y, y_k
         if loss == CROSS_ENTROPY:
             total = _cross_entropy(z, t, units, delta_scale, spare, z)
         else:
-            total = _sum_over_units(loss, parameter, z, t, units, delta_scale, z)
+            total = _sum_over_units(loss, parameter, z, t, units, delta_scale, spare, z)
         store(of_lanes, 0, total)
         scatter_rows(kernels, z, deltas, rows, first, count, units)
         for r in range(count):

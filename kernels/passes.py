@@ -7,15 +7,32 @@ team, `part` of `parts`, and does that member's share of each phase.
 
 from __future__ import annotations
 
+import numpy as np
+
 from . import layout
-from .activations import IDENTITY, SOFTMAX, multiply_by_derivative, softmax_backward_rows, softmax_rows
+from .activations import IDENTITY, SOFTMAX, softmax_backward_rows, softmax_rows
 from .batches import lines_of_row, prefetch_line, stage_rows
-from .dense import backward, backward_items, forward, forward_items, gradient, gradient_items
-from .layout import ACTIVATION, DELTAS, INPUTS, LAYER_FIELDS, OUTPUTS, PADDED, UNITS
+from .dense import backward, backward_items, derive, forward, forward_items, gradient, gradient_items
+from .layout import (
+    ACTIVATION,
+    ALPHA,
+    DELTAS,
+    DROPOUT,
+    INPUTS,
+    LAYER_FIELDS,
+    LAYER_SETTINGS,
+    OUTPUTS,
+    PADDED,
+    PIECES,
+    UNITS,
+)
 from .linking import DOUBLE, DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, inlined, kernel
 from .losses import loss_rows, takes_preactivations
-from .panels import panel_width
+from .noise import add_noise, drop
+from .panels import padded_columns, panel_width, panels_for
+from .random import stream_key
 from .simd import float64_pointer, int64_pointer, pointer_at, shift
+from .special import FULL_RATE, maxout, maxout_backward
 from .team import barrier
 
 # Multiply-adds below which a phase is left to one thread: sharing it saves less than the caches lose by it.
@@ -29,7 +46,14 @@ def layer_of(context, number):
 
 @inlined
 def alpha_of(context, number):
-    return float64_pointer(context[layout.ALPHAS])[number]
+    return float64_pointer(context[layout.LAYER_NUMBERS])[number * LAYER_SETTINGS + ALPHA]
+
+
+@inlined
+def _key_of(context, update, layer_number):
+    """Key of the random numbers that a layer draws in an update; the inputs are layers -1 and -2."""
+    # Streams of negative number, as epochs take those from 0 on for the order of the samples.
+    return np.int64(stream_key(stream_key(context[layout.SEED], -1 - update), layer_number))
 
 
 @inlined
@@ -63,18 +87,42 @@ def stage(kernels, context, scratch, index, rows):
                shift(scratch, context[layout.SCRATCH_STAGED]), shift(context, layout.X_NOT_FINITE))
 
 
-@kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT, INT, INT, INT)
-def forward_pass(kernels, context, parameters, workspace, scratch, rows, layers, part, parts):
-    """Go forward through the first `layers` layers, from staged rows; each ends with a barrier."""
+@inlined
+def _disturb_inputs(kernels, context, scratch, rows, update, first_row):
+    """Add noise to the staged rows, and drop some numbers: every thread the same in its own copy."""
+    staged = shift(scratch, context[layout.SCRATCH_STAGED])
+    width, padded = panel_width(scratch), padded_columns(layer_of(context, 0)[INPUTS], scratch)
+    for column in range(0, padded, width):
+        columns = min(width, padded - column)
+        panel, place = shift(staged, column * rows), first_row * padded + column
+        if context[layout.INPUT_NOISE]:
+            add_noise(kernels, _key_of(context, update, -2), place, padded, rows, columns,
+                      float64_pointer(context[layout.INPUT_NOISE])[0], panel)
+        if context[layout.INPUT_DROPOUT]:
+            drop(kernels, _key_of(context, update, -1), place, padded, rows, columns,
+                 context[layout.INPUT_DROPOUT] / FULL_RATE, 0, panel, panel)
+
+
+@kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT, INT, INT, INT, INT, INT)
+def forward_pass(kernels, context, parameters, workspace, scratch, rows, layers, update, first_row, part, parts):
+    """Go forward through the first `layers` layers, from staged rows; each ends with a barrier.
+
+    Random numbers depend on the number of the `update` and on that of the first row in its batch.
+    """
     team = int64_pointer(context[layout.TEAM])
     for l in range(layers):
         layer = layer_of(context, l)
-        outputs = shift(workspace, layer[OUTPUTS])
-        items = forward_items(layer, rows, workspace)
+        a, outputs = _inputs_of(context, l, workspace, scratch), shift(workspace, layer[OUTPUTS])
+        key = _key_of(context, update, l) if layer[DROPOUT] else 0
         work = rows * layer[INPUTS] * layer[PADDED]
-        forward(kernels, layer, parameters, _inputs_of(context, l, workspace, scratch), outputs, rows, 0, rows,
-                layer[ACTIVATION], alpha_of(context, l), first_of(items, part, parts, work),
-                first_of(items, part + 1, parts, work))
+        if layer[PIECES]:
+            panels = panels_for(layer[PADDED], workspace)
+            for panel in range(first_of(panels, part, parts, work), first_of(panels, part + 1, parts, work)):
+                maxout(kernels, layer, a, outputs, rows, 0, rows, panel, key, first_row)
+        else:
+            items = forward_items(layer, rows, workspace)
+            forward(kernels, layer, parameters, a, outputs, rows, 0, rows, layer[ACTIVATION], alpha_of(context, l), key,
+                    first_row, first_of(items, part, parts, work), first_of(items, part + 1, parts, work))
         barrier(team, parts)
         if layer[ACTIVATION] == SOFTMAX:
             softmax_rows(kernels, outputs, rows, first_of(rows, part, parts, work),
@@ -90,7 +138,7 @@ def output_layer(kernels, context, parameters, workspace, scratch, rows, begin, 
     outputs = shift(workspace, layer[OUTPUTS])
     code = IDENTITY if takes_preactivations(context[layout.LOSS]) else layer[ACTIVATION]
     forward(kernels, layer, parameters, _inputs_of(context, l, workspace, scratch), outputs, rows, begin, end, code,
-            alpha_of(context, l), 0, forward_items(layer, end - begin, workspace))
+            alpha_of(context, l), 0, 0, 0, forward_items(layer, end - begin, workspace))
     if code == SOFTMAX:
         softmax_rows(kernels, outputs, rows, begin, end, layer[UNITS], _row_scratch(context, scratch))
 
@@ -99,8 +147,9 @@ def output_layer(kernels, context, parameters, workspace, scratch, rows, begin, 
 def loss_and_deltas(kernels, context, workspace, scratch, index, rows, begin, end, scale, row_losses):
     """Losses of rows `begin` to `end`, and the derivative of `scale` times their sum by the outputs."""
     layer = layer_of(context, context[layout.DEPTH] - 1)
-    loss_rows(kernels, context[layout.LOSS], 0.0, shift(workspace, layer[OUTPUTS]), rows, begin, end,
-              layer[UNITS], context[layout.Y], context[layout.Y_KIND], context[layout.Y_STRIDE], 0, index, scale,
+    loss_rows(kernels, context[layout.LOSS], float64_pointer(context[layout.LOSS_PARAMETER])[0],
+              shift(workspace, layer[OUTPUTS]), rows, begin, end, layer[UNITS], context[layout.Y],
+              context[layout.Y_KIND], context[layout.Y_STRIDE], context[layout.WEIGHTS_OF_SAMPLES], index, scale,
               _row_scratch(context, scratch), shift(workspace, layer[DELTAS]), row_losses)
 
 
@@ -123,7 +172,7 @@ def _softmax_backward(kernels, context, workspace, scratch, l, rows, begin, end)
 
 
 @inlined
-def _derivative_of_output(kernels, context, workspace, scratch, rows, begin, end):
+def _derivative_of_output(kernels, context, parameters, workspace, scratch, rows, begin, end):
     """Turn loss by outputs into delta, for a loss that does not do so itself."""
     l = context[layout.DEPTH] - 1
     layer = layer_of(context, l)
@@ -131,19 +180,25 @@ def _derivative_of_output(kernels, context, workspace, scratch, rows, begin, end
     for column in range(0, layer[PADDED], width):
         columns = min(width, layer[PADDED] - column)
         block = column * rows + begin * columns
-        multiply_by_derivative(kernels, layer[ACTIVATION], alpha_of(context, l),
-                               shift(workspace, layer[DELTAS] + block), shift(workspace, layer[OUTPUTS] + block),
-                               (end - begin) * columns)
+        derive(kernels, layer, parameters, layer[ACTIVATION], alpha_of(context, l),
+               shift(workspace, layer[DELTAS] + block), shift(workspace, layer[OUTPUTS] + block), column, end - begin,
+               columns)
     _softmax_backward(kernels, context, workspace, scratch, l, rows, begin, end)
 
 
-@kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT_POINTER, INT, DOUBLE, DOUBLE_POINTER, INT, INT)
-def forward_backward(kernels, context, parameters, workspace, scratch, index, rows, scale, row_losses, part, parts):
-    """Outputs and deltas of all layers for `rows` rows, of the loss times `scale`; ends with a barrier."""
+@kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT_POINTER, INT, DOUBLE, DOUBLE_POINTER, INT, INT, INT, INT)
+def forward_backward(kernels, context, parameters, workspace, scratch, index, rows, scale, row_losses, update,
+                     first_row, part, parts):
+    """Outputs and deltas of all layers for `rows` rows, of the loss times `scale`; ends with a barrier.
+
+    `update` and `first_row` are as in `forward_pass`.
+    """
     team = int64_pointer(context[layout.TEAM])
     depth = context[layout.DEPTH]
     stage(kernels, context, scratch, index, rows)
-    forward_pass(kernels, context, parameters, workspace, scratch, rows, depth - 1, part, parts)
+    if context[layout.INPUT_NOISE] or context[layout.INPUT_DROPOUT]:
+        _disturb_inputs(kernels, context, scratch, rows, update, first_row)
+    forward_pass(kernels, context, parameters, workspace, scratch, rows, depth - 1, update, first_row, part, parts)
 
     layer = layer_of(context, depth - 1)
     work = rows * layer[INPUTS] * layer[PADDED]
@@ -152,7 +207,7 @@ def forward_backward(kernels, context, parameters, workspace, scratch, index, ro
         output_layer(kernels, context, parameters, workspace, scratch, rows, begin, end)
         loss_and_deltas(kernels, context, workspace, scratch, index, rows, begin, end, scale, row_losses)
         if not takes_preactivations(context[layout.LOSS]):
-            _derivative_of_output(kernels, context, workspace, scratch, rows, begin, end)
+            _derivative_of_output(kernels, context, parameters, workspace, scratch, rows, begin, end)
         if depth > 1:
             below = layer_of(context, depth - 2)
             _backward_layer(kernels, context, parameters, workspace, scratch, depth - 1, rows, begin, end,
@@ -162,10 +217,16 @@ def forward_backward(kernels, context, parameters, workspace, scratch, index, ro
 
     for l in range(depth - 2, 0, -1):
         layer, below = layer_of(context, l), layer_of(context, l - 1)
-        items = backward_items(below, rows, workspace)
         work = rows * layer[INPUTS] * layer[PADDED]
-        _backward_layer(kernels, context, parameters, workspace, scratch, l, rows, 0, rows,
-                        first_of(items, part, parts, work), first_of(items, part + 1, parts, work))
+        if layer[PIECES]:
+            panels = panels_for(layer[PADDED], workspace)
+            for panel in range(first_of(panels, part, parts, work), first_of(panels, part + 1, parts, work)):
+                maxout_backward(kernels, layer, shift(workspace, below[OUTPUTS]), shift(workspace, layer[DELTAS]),
+                                shift(workspace, below[DELTAS]), rows, panel)
+        else:
+            items = backward_items(below, rows, workspace)
+            _backward_layer(kernels, context, parameters, workspace, scratch, l, rows, 0, rows,
+                            first_of(items, part, parts, work), first_of(items, part + 1, parts, work))
         barrier(team, parts)
         if below[ACTIVATION] == SOFTMAX:
             _softmax_backward(kernels, context, workspace, scratch, l - 1, rows, first_of(rows, part, parts, work),
@@ -194,6 +255,8 @@ def weight_gradients(kernels, context, parameters, workspace, scratch, rows, opt
     next_lines = next_rows * lines_of_row(context[layout.X_KIND], layer_of(context, 0)[INPUTS])
     for l in range(context[layout.DEPTH]):
         layer = layer_of(context, l)
+        if layer[PIECES]:
+            continue
         a, deltas = _inputs_of(context, l, workspace, scratch), shift(workspace, layer[DELTAS])
         items = gradient_items(layer, workspace)
         work = rows * layer[INPUTS] * layer[PADDED]

@@ -85,7 +85,7 @@ def _part(program, part, parts, kernels, integers, code, alpha, memory, first, s
 
     if program == FORWARD:
         items = forward_items(layer, rows, memory)
-        forward(kernels, layer, weights, of_inputs, of_units, rows, 0, rows, code, alpha,
+        forward(kernels, layer, weights, of_inputs, of_units, rows, 0, rows, code, alpha, 0, 0,
                 _share(items, part, parts), _share(items, part + 1, parts))
     elif program == BACKWARD:
         items = backward_items(below, rows, memory)

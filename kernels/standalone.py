@@ -56,7 +56,7 @@ def _check_threads(threads: Any) -> int:
 
 
 ACTIVATIONS = range(activations.SOFTMAX + 1)
-LOSSES = range(losses.MEAN_SQUARED_ERROR + 1)
+LOSSES = range(losses.CODES)
 
 
 def _to_panels(matrix: Array) -> Array:
@@ -190,7 +190,7 @@ def activation_backward(delta: Array, a: Array, activation: int, alpha: float = 
     return flat[: a.size].reshape(a.shape)
 
 
-def loss_and_delta(outputs: Array, targets: Array, loss: int) -> tuple[float, Array]:
+def loss_and_delta(outputs: Array, targets: Array, loss: int, parameter: float = 0.0) -> tuple[float, Array]:
     """Mean loss over the rows and its derivative by `outputs`, in one pass.
 
     Parameters
@@ -202,6 +202,8 @@ def loss_and_delta(outputs: Array, targets: Array, loss: int) -> tuple[float, Ar
         the units gives NaN.
     loss : int
         Code of the loss.
+    parameter : float
+        Label smoothing of the two cross entropies, delta of Huber's loss.
     """
     outputs = _check("outputs", outputs, (None, None))
     loss = _check_code("loss", loss, LOSSES)
@@ -213,8 +215,8 @@ def loss_and_delta(outputs: Array, targets: Array, loss: int) -> tuple[float, Ar
         kind = batches.FLOAT32 if outputs.dtype == np.float32 else batches.FLOAT64
     panels = _to_panels(outputs)
     deltas, row_losses = np.zeros_like(panels), np.zeros(rows)
-    losses.loss_rows(kernel_table(outputs.dtype), loss, panels, rows, 0, rows, units, targets.ctypes.data, kind, units,
-                     np.arange(rows), 1.0 / rows, _row_scratch(units, outputs.dtype), deltas, row_losses)
+    losses.loss_rows(kernel_table(outputs.dtype), loss, parameter, panels, rows, 0, rows, units, targets.ctypes.data,
+                     kind, units, 0, np.arange(rows), 1.0 / rows, _row_scratch(units, outputs.dtype), deltas, row_losses)
     return float(row_losses.mean()), _from_panels(deltas, rows, units)
 
 

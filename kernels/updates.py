@@ -34,12 +34,12 @@ STATE_SLOTS = {WRITE_GRADIENT: 0, SGD: 0, MOMENTUM: 1, NESTEROV: 1, ADAM: 2, ADA
 
 # Settings of an optimizer and of regularisation, float64: what the user chose; 0 turns each of the last four off.
 # DECAY_1 is the momentum, or beta_1 of Adam and NAdam; DECAY_2 their beta_2, Adadelta's rho or RMSprop's decay.
-L2, DECAY_1, DECAY_2, EPSILON, L1, WEIGHT_DECAY, CLIP_VALUE, CLIP_NORM = range(8)
-SETTINGS = 8
+L2, DECAY_1, DECAY_2, EPSILON, L1, WEIGHT_DECAY, CLIP_VALUE, CLIP_NORM, DECAYS_BIASES = range(9)
+SETTINGS = 9
 
 # Coefficients of one step: what the update multiplies by. Each thread has its own, in cache lines of their own.
 (C_RATE, C_L2, C_DECAY_1, C_GAIN_1, C_DECAY_2, C_GAIN_2, C_EPSILON, C_SLOPE, C_MOMENT, C_L1, C_WEIGHT_DECAY,
- C_CLIP_VALUE) = range(12)
+ C_CLIP_VALUE, C_REGULARISES, C_DECAYS_BIASES) = range(14)
 COEFFICIENTS = 16
 
 # Steps after which 1 - p_t of NAdam is 1: mu_t is at most 0.5 + 0.0001 t, so that p_64 is below 2^-54.
@@ -67,6 +67,9 @@ def step_coefficients(optimizer, settings, rate, step, coefficients):
     coefficients[C_L1] = settings[L1]
     coefficients[C_WEIGHT_DECAY] = rate * settings[WEIGHT_DECAY]
     coefficients[C_CLIP_VALUE] = settings[CLIP_VALUE] if settings[CLIP_VALUE] > 0.0 else math.inf
+    regularises = settings[L1] > 0.0 or settings[WEIGHT_DECAY] > 0.0 or settings[CLIP_VALUE] > 0.0
+    coefficients[C_REGULARISES] = 1.0 if regularises else 0.0
+    coefficients[C_DECAYS_BIASES] = settings[DECAYS_BIASES]
     if optimizer == ADAM or optimizer == NADAM:  # noqa: SIM109 (`in` would be compiled as a function of its own)
         correction_2 = -math.expm1(step * math.log(decay_2)) if decay_2 > 0.0 else 1.0
         coefficients[C_RATE] = rate * math.sqrt(correction_2)

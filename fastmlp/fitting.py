@@ -1,0 +1,220 @@
+"""One call of `Trainer.fit`: slices of compiled steps, and what happens between them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import Source, Targets, require_finite
+from .callbacks import notify
+from .kernels import layout
+from .schedules import Span, step_rates
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+ASSUMED_SPEED = 2e9  # multiply-adds a second taken for granted before a slice has been timed
+ASSUMED_OVERHEAD = 3e-7  # seconds of a step beside its multiply-adds
+
+
+class DivergenceWarning(RuntimeWarning):
+    """Training was stopped because the loss was no longer a finite number."""
+
+
+class Fit:
+    """One call of `Trainer.fit`: slices of compiled steps, and what happens between them."""
+
+    def __init__(self, trainer: Trainer, source: Source, targets: Targets,
+                 validation: tuple[Source, Targets] | None, epochs: int, callbacks: list[Any], progress: bool,
+                 shuffle: bool, resume: bool) -> None:
+        self.trainer = trainer
+        self.validation = validation
+        self.epochs = epochs
+        self.callbacks = callbacks
+        self.callbacks_of_epochs = callbacks  # none once interrupted
+        self.progress = progress
+        self.rows = source.rows
+        self.batch = min(trainer.batch_size * trainer.accumulation, self.rows)  # rows of an update
+        self.steps_per_epoch = -(-self.rows // self.batch)
+        self.total_steps = epochs * self.steps_per_epoch
+        if not resume or trainer.unfinished is None:
+            trainer.unfinished = {"epochs": epochs, "first_update": trainer.steps, "first_epoch": trainer.epochs}
+        self.first_update = trainer.unfinished["first_update"]
+        self.first_epoch = trainer.unfinished["first_epoch"]
+        self.first_record = len(trainer.history)
+        self.call = trainer._training_call(self.batch, self.rows)
+        self.call.set_inputs(source)
+        self.call.set_targets(targets)
+        self.targets = targets
+        self.call.context[layout.SHUFFLE] = shuffle
+        self.call.context[layout.UPDATES_BEFORE] = self.first_update
+        self.call.context[layout.EPOCHS_BEFORE] = self.first_epoch
+        self.choice = trainer._thread_choice(self.batch)
+        self.seconds_per_step = self.choice.work / ASSUMED_SPEED + ASSUMED_OVERHEAD
+        # Where nothing happens between epochs, a slice may span several of them.
+        self.stops_at_epochs = bool(callbacks or progress or validation or trainer.metrics or trainer.schedule.monitor)
+        self.losses: list[NDArray[np.float64]] = []  # of the rows of each step of the current epoch, summed
+        self.seconds = 0.0
+        self.seconds_rows = 0
+        self.source = source
+        self.before: tuple[NDArray[Any], NDArray[Any], dict[str, float]] | None = None
+
+    def defer_check(self) -> None:
+        """Take note of the state before training, so that inputs need not be searched for NaN beforehand.
+
+        The kernels notice a number that is not finite when they read it. So it is enough to look for its place when
+        the first epoch, which reads all of X, is over, and to undo that epoch.
+        """
+        trainer = self.trainer
+        self.before = trainer.model.network.parameters.copy(), trainer._state.copy(), dict(trainer.schedule_state)
+
+    def _check_deferred(self) -> None:
+        """Raise ValueError, with everything as it was before `fit`, if X holds NaN or infinity."""
+        before, self.before = self.before, None
+        if before is None:
+            return
+        trainer = self.trainer
+        parameters = trainer.model.network.parameters
+        if self.call.context[layout.X_NOT_FINITE]:
+            try:
+                require_finite("X", self.source.array, trainer.model.dtype)
+            except ValueError:
+                parameters[:], trainer._state[:], trainer.schedule_state = before
+                trainer.steps, trainer.epochs = self.first_update, self.first_epoch
+                del trainer.history.records[self.first_record :]
+                raise
+
+    def _undo_if_ruined(self) -> None:
+        """Before an error leaves `fit`: if X was about to be found out, undo what it did."""
+        with contextlib.suppress(ValueError):
+            self._check_deferred()
+
+    def run(self) -> None:
+        trainer = self.trainer
+        trainer.stop_training = False
+        bar = _progress_bar(self.epochs, self.rows, trainer.epochs - self.first_epoch) if self.progress else None
+        try:
+            notify(self.callbacks, "on_train_begin", trainer, {})
+            step = (trainer.epochs - self.first_epoch) * self.steps_per_epoch  # 0, unless training is resumed
+            while step < self.total_steps:
+                if step % self.steps_per_epoch == 0:
+                    if trainer.stop_training:
+                        break
+                    epoch = self.first_epoch + step // self.steps_per_epoch
+                    notify(self.callbacks, "on_epoch_begin", trainer, {"epoch": epoch})
+                step = self._run_slice(step, bar)
+                if self.call.context[layout.NOT_FINITE]:
+                    self._warn_of_divergence()
+                    break
+            trainer.unfinished = None
+        except BaseException:
+            self._undo_if_ruined()
+            raise
+        finally:
+            if bar is not None:
+                bar.close()
+            notify(self.callbacks, "on_train_end", trainer, {})
+
+    def _run_slice(self, step: int, bar: Any) -> int:
+        """Run some steps from number `step`; record the epochs that end among them; return the next step."""
+        epoch = step // self.steps_per_epoch
+        end_of_epoch = (epoch + 1) * self.steps_per_epoch
+        threads, limit = self.choice.next()
+        slice_steps = max(1, int(limit / self.seconds_per_step))
+        end = min(step + slice_steps, end_of_epoch if self.stops_at_epochs else self.total_steps)
+        rates = step_rates(self.trainer.schedule, self.trainer.learning_rate, np.arange(step, end), self._span())
+        self.call.set_steps(step, rates)
+        began = time.perf_counter()
+        interrupted = True
+        try:
+            self.call.train(threads)
+            interrupted = False
+        finally:
+            seconds = time.perf_counter() - began
+            done = int(self.call.context[layout.STEPS_DONE])
+            self.trainer.steps = self.first_update + done
+            self.trainer.epochs = self.first_epoch + done // self.steps_per_epoch
+            if interrupted and done > step:
+                self.validation, self.callbacks_of_epochs = None, []
+                self._account(step, done, seconds, rates, bar)
+        if done >= self.steps_per_epoch or self.call.context[layout.NOT_FINITE]:
+            self._check_deferred()
+        self.seconds_per_step = max(seconds / (done - step), 1e-7)
+        self.choice.report(threads, done - step, seconds)
+        self._account(step, done, seconds, rates, bar)
+        return done
+
+    def _span(self) -> Span:
+        return Span(self.total_steps, self.steps_per_epoch, self.first_update, self.first_epoch * self.steps_per_epoch,
+                    self.trainer.schedule_state)
+
+    def _account(self, step: int, done: int, seconds: float, rates: NDArray[np.float64], bar: Any) -> None:
+        """Add the losses of steps `step` to `done` to their epochs; finish the epochs that end."""
+        steps = np.arange(step, done)
+        last_of_epoch = (steps + 1) % self.steps_per_epoch == 0
+        rows = np.where(last_of_epoch, self.rows - (self.steps_per_epoch - 1) * self.batch, self.batch)
+        losses = self.call.kept(layout.LOSSES)[: done - step]
+        row_losses = losses * self.call.kept(layout.STEP_WEIGHTS)[: done - step]
+        ended = [int(position) for position in np.flatnonzero(last_of_epoch)]
+        self.seconds += seconds
+        self.seconds_rows += int(rows.sum())
+        speed = self.seconds_rows / max(self.seconds, 1e-9)
+        if bar is not None:
+            bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
+            bar.update(int(rows.sum()))
+        begin = 0
+        for position in ended:
+            self.losses.append(row_losses[begin : position + 1])
+            self._finish_epoch(int(steps[position]) // self.steps_per_epoch, float(rates[position]), speed, bar)
+            begin = position + 1
+        self.losses.append(row_losses[begin:])
+        if ended:
+            self.seconds, self.seconds_rows = 0.0, 0
+
+    def _finish_epoch(self, epoch: int, rate: float, speed: float, bar: Any) -> None:
+        trainer = self.trainer
+        # Summed at the end, so that the sum does not depend on how the epoch was cut into slices.
+        weights = self.targets.weights
+        loss = float(np.concatenate(self.losses).sum() / (self.rows if weights is None else weights.sum()))
+        self.losses.clear()
+        record: dict[str, Any] = {
+            "epoch": self.first_epoch + epoch,
+            "loss": loss,
+            "learning_rate": rate,
+            "samples_per_second": speed,
+        }
+        if trainer.metrics:
+            record |= trainer._metrics(self.source, self.targets)
+        if self.validation is not None:
+            record |= {f"val_{name}": value for name, value in trainer._evaluate(*self.validation).items()}
+        trainer.history.append(record)
+        trainer.schedule.after_epoch(record, (epoch + 1) * self.steps_per_epoch - 1, self._span())
+        if bar is not None:
+            shown = {name: f"{record[name]:.4f}" for name in ("loss", "val_loss", "val_accuracy") if name in record}
+            bar.set_postfix(shown, refresh=False)
+            bar.set_description(f"epoch {min(epoch + 2, self.epochs)}/{self.epochs}")
+        notify(self.callbacks_of_epochs, "on_epoch_end", trainer, record)
+
+    def _warn_of_divergence(self) -> None:
+        step = int(self.call.context[layout.NOT_FINITE]) - 1
+        epoch = self.first_epoch + step // self.steps_per_epoch
+        loss = float(self.call.kept(layout.LOSSES)[step - int(self.call.context[layout.FIRST_STEP])])
+        warnings.warn(
+            f"training stopped: the loss is {loss} in epoch {epoch}, step {step % self.steps_per_epoch} of "
+            f"{self.steps_per_epoch}. Try a smaller learning_rate than {self.trainer.learning_rate:g}, standardised "
+            "inputs, or dtype='float64'; the model's weights are of no use any more.",
+            DivergenceWarning,
+            stacklevel=4,
+        )
+
+
+def _progress_bar(epochs: int, rows: int, done: int) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(total=epochs * rows, initial=done * rows, desc=f"epoch {min(done + 1, epochs)}/{epochs}", unit="sample",
+                unit_scale=True, mininterval=0.1)

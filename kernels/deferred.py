@@ -1,0 +1,161 @@
+"""Updates that wait for the whole gradient: of groups of rows, clipped by its norm, accumulated. Norms of weights.
+
+The vector of parameters is cut into parts, numbered in order: the panels of each layer's weights with their biases, and
+each layer's learned slopes. Every sum over a part is made in one order by one thread, and sums of parts are added in
+order: the results do not depend on how the parts are shared out.
+"""
+
+from __future__ import annotations
+
+import math
+
+from . import layout
+from .dense import BIASES_DECAY, NOTHING_DECAYS, WEIGHTS_DECAY, regularised_update
+from .layout import INPUTS, LAYER_FIELDS, LAYER_SETTINGS, MAX_NORM, PADDED, PIECES, SHARED, SLOPE_COUNT, SLOPES, WEIGHTS
+from .linking import DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, inlined, kernel
+from .panels import panel_width, panels_for
+from .simd import (
+    Lanes,
+    float64_pointer,
+    fma,
+    full,
+    int64_pointer,
+    lanes,
+    load,
+    pointer_at,
+    shift,
+    store,
+    sum_lanes,
+    vector_function,
+)
+from .team import barrier
+from .updates import CLIP_NORM, WRITE_GRADIENT
+
+SMALL = 1e-6  # added to a norm before dividing by it
+
+
+@inlined
+def _layer(context, number):
+    return shift(int64_pointer(context[layout.LAYERS]), number * LAYER_FIELDS)
+
+
+@inlined
+def _parts_of(layer, like):
+    """Number of parts of a layer: its panels of weights, and its slopes if it has some."""
+    panels = 0 if layer[PIECES] else panels_for(layer[PADDED], like)
+    return panels + int(layer[SLOPE_COUNT] > 0)
+
+
+@inlined
+def _bounds(layer, number, like):
+    """Where a part begins, how many weights it has, and how many biases or slopes follow them."""
+    width = panel_width(like)
+    if number * width >= layer[PADDED]:
+        return layer[SLOPES], 0, layer[SLOPE_COUNT]
+    columns = min(width, layer[PADDED] - number * width)
+    return layer[WEIGHTS] + number * width * (layer[INPUTS] + 1), layer[INPUTS] * columns, columns
+
+
+@inlined
+def _sum_groups(context, gradients, begin, count):
+    """Add the groups' gradients, in order, to the first."""
+    total = context[layout.COUNT]
+    for group in range(1, context[layout.GROUPS]):
+        for i in range(begin, begin + count, lanes(gradients)):
+            store(gradients, i, load(gradients, i) + load(gradients, group * total + i))
+
+
+@inlined
+def _sum_of_squares(gradients, begin, count):
+    total = full(gradients, 0.0)
+    for i in range(begin, begin + count, lanes(gradients)):
+        g = load(gradients, i)
+        total = fma(g, g, total)
+    return float(sum_lanes(total))
+
+
+@inlined
+def _scale_to_norm(context, largest, like):
+    """What the gradient is multiplied by so that its norm is at most `largest` (as PyTorch's clip_grad_norm_)."""
+    squares = float64_pointer(context[layout.SQUARES])
+    total = 0.0
+    part = 0
+    for l in range(context[layout.DEPTH]):
+        for _ in range(_parts_of(_layer(context, l), like)):
+            total += squares[part]
+            part += 1
+    scale = largest / (math.sqrt(total) + SMALL)
+    return scale if not scale > 1.0 else 1.0  # NaN stays
+
+
+@kernel(INT_POINTER, NUMBERS, INT, DOUBLE_POINTER, INT, INT)
+def apply_gradients(kernels, context, parameters, optimizer, coefficients, part, parts):
+    """Sum the groups' gradients and update the parameters by them: a thread's share of the parts."""
+    gradients = pointer_at(context[layout.GRADIENTS], parameters)
+    state = pointer_at(context[layout.STATE], parameters)
+    clip_norm = float64_pointer(context[layout.SETTINGS])[CLIP_NORM]
+    updates = optimizer != WRITE_GRADIENT and context[layout.PHASES] & layout.UPDATE != 0
+    clips = updates and clip_norm > 0.0
+    number = 0
+    for l in range(context[layout.DEPTH]):
+        layer = _layer(context, l)
+        count = _parts_of(layer, parameters)
+        for p in range(count * part // parts, count * (part + 1) // parts):
+            begin, weights, others = _bounds(layer, p, parameters)
+            if context[layout.PHASES] & layout.GRADIENT:
+                _sum_groups(context, gradients, begin, weights + others)
+            if clips:
+                squares = _sum_of_squares(gradients, begin, weights + others)
+                if weights == 0 and layer[SHARED]:
+                    squares /= others  # one slope, repeated
+                float64_pointer(context[layout.SQUARES])[number + p] = squares
+        number += count
+    if not updates:
+        return
+    scale = 1.0
+    if clips:
+        barrier(int64_pointer(context[layout.TEAM]), parts)
+        scale = _scale_to_norm(context, clip_norm, parameters)
+    for l in range(context[layout.DEPTH]):
+        layer = _layer(context, l)
+        count = _parts_of(layer, parameters)
+        for p in range(count * part // parts, count * (part + 1) // parts):
+            begin, weights, others = _bounds(layer, p, parameters)
+            if scale != 1.0:
+                for i in range(begin, begin + weights + others, lanes(parameters)):
+                    store(gradients, i, load(gradients, i) * scale)
+            if weights > 0:
+                regularised_update(kernels, optimizer, coefficients, WEIGHTS_DECAY, weights, parameters,
+                                   shift(gradients, begin), state, context[layout.COUNT], begin)
+            kind = BIASES_DECAY if weights > 0 else NOTHING_DECAYS
+            regularised_update(kernels, optimizer, coefficients, kind, others, parameters,
+                               shift(gradients, begin + weights), state, context[layout.COUNT], begin + weights)
+
+
+@vector_function
+def _shrinking(squares: Lanes, largest: Lanes) -> Lanes:
+    """What weights with this sum of squares are multiplied by to have a norm of at most `largest`."""
+    return squares.where(">", largest * largest, largest / squares.sqrt(), 1.0)
+
+
+@kernel(INT_POINTER, NUMBERS, INT, INT)
+def limit_norms(context, parameters, part, parts):
+    """Shrink the weights into each unit whose norm is above the layer's MAX_NORM, in a thread's share of the panels."""
+    numbers = float64_pointer(context[layout.LAYER_NUMBERS])
+    step = lanes(parameters)
+    for l in range(context[layout.DEPTH]):
+        layer, largest = _layer(context, l), numbers[l * LAYER_SETTINGS + MAX_NORM]
+        if largest <= 0.0 or layer[PIECES]:
+            continue
+        panels = panels_for(layer[PADDED], parameters)
+        for panel in range(panels * part // parts, panels * (part + 1) // parts):
+            begin, weights, columns = _bounds(layer, panel, parameters)
+            block = shift(parameters, begin)
+            for i in range(0, columns, step):
+                squares = full(block, 0.0)
+                for place in range(i, weights, columns):
+                    w = load(block, place)
+                    squares = fma(w, w, squares)
+                factor = _shrinking(squares, largest)
+                for place in range(i, weights, columns):
+                    store(block, place, load(block, place) * factor)
