@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import callbacks, losses, metrics, optimizers, schedules
 from .activations import register_activation
+from .augmentation import Augmentation
 from .callbacks import Callback, CSVLogger, EarlyStopping, LearningRateLogger, StopOnNaN
 from .fitting import DivergenceWarning
 from .gradient_check import GradientReport, gradient_check
@@ -26,6 +27,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "Augmentation",
     "BinaryCrossEntropy",
     "CSVLogger",
     "Callback",

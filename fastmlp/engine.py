@@ -14,10 +14,15 @@ from numba import types
 from numpy.typing import NDArray
 
 from .arrays import Source, Targets, address_of, check_inputs, require_finite
+from .augmentation import Augmentation
 from .kernels import epoch, layout
 from .kernels.activations import KEEPS_SLOPE, SOFTMAX
+from .kernels.augmentation import augment_rows, scratch_size
+from .kernels.deferred import limit_norms
 from .kernels.linking import FLOATS, kernel_table
+from .kernels.noise import add_noise, drop
 from .kernels.simd import TILE_ROWS, TILE_VECTORS, lanes_of
+from .kernels.special import maxout, maxout_backward
 from .kernels.team import TEAM_SIZE
 from .kernels.threading_layer import LEAST_PARALLEL_WORK
 from .kernels.tile import column_tile
@@ -111,10 +116,12 @@ class Call:
         Whether gradients will be computed.
     drops : bool
         Whether the layers' dropout applies.
+    augmentation : Augmentation, optional
+        How the images in the rows are changed.
     """
 
     def __init__(self, network: Network, rows: int, threads: int, *, shared: bool, training: bool,
-                 drops: bool = False) -> None:
+                 drops: bool = False, augmentation: Augmentation | None = None) -> None:
         _compile_entries(network.dtype)
         self.context = np.zeros(layout.CONTEXT_FIELDS, np.int64)
         self.network = network
@@ -157,6 +164,9 @@ class Call:
         self.context[layout.SCRATCH_PANEL] = reserve(width * (int(above.max(initial=0)) + 1))
         self.context[layout.SCRATCH_LINE] = reserve(inputs)
         self.context[layout.SCRATCH_STAGED] = reserve(rows * layout.round_up(inputs, lanes))
+        if augmentation is not None:
+            self.context[layout.SCRATCH_IMAGE] = reserve(scratch_size(*augmentation.shape))
+            self.context[layout.SCRATCH_AUGMENTED] = reserve(rows * inputs)
         self.context[layout.SCRATCH_SIZE] = size
         self.keep(layout.SCRATCH, layout.aligned_zeros(size * threads, dtype))
 
@@ -167,10 +177,16 @@ class Call:
         self.context[layout.X_STANDARDISED] = network.standardised
         self.keep(layout.COEFFICIENTS, np.zeros(COEFFICIENTS * threads))
         self.keep(layout.TEAM, layout.aligned_zeros(TEAM_SIZE, np.dtype(np.int64)))
-        self.keep(layout.KERNELS, kernel_table(dtype))
+        self.keep(layout.KERNELS, kernel_table(dtype, *(epoch.TRAINING if training else epoch.PREDICTION)))
+        if (table[:, layout.PIECES] > 0).any():
+            kernel_table(dtype, maxout, maxout_backward)
+        if (table[:, layout.DROPOUT] > 0).any():
+            kernel_table(dtype, drop)
         self.context[layout.DEPTH] = len(table)
         self.keep(layout.PARAMETERS, network.parameters)
         self.context[layout.COUNT] = len(network.parameters)
+        if augmentation is not None:
+            self.augment(augmentation)
 
     def keep(self, place: int, array: Array) -> None:
         """Set a field of the context to the address of an array, and keep the array alive."""
@@ -204,6 +220,22 @@ class Call:
         self.context[layout.LOSS] = targets.loss
         self.context[layout.WEIGHTS_OF_SAMPLES] = 0 if targets.weights is None else address_of(targets.weights)
         self.keep(layout.LOSS_PARAMETER, targets.parameter)
+
+    def disturb_inputs(self, dropout: float, noise: float) -> None:
+        """Set the dropout of the inputs and the standard deviation of the noise added to them."""
+        self.context[layout.INPUT_DROPOUT] = round(dropout * 2**32)
+        self.keep(layout.INPUT_NOISE, np.array([noise]))
+        if not noise:
+            self.context[layout.INPUT_NOISE] = 0
+        if noise or dropout:
+            kernel_table(self.network.dtype, add_noise, drop)
+
+    def augment(self, augmentation: Augmentation) -> None:
+        """Have the images in the rows changed at random as they are read; memory for it was made before."""
+        self.keep(layout.AUGMENTATION, augmentation.settings())
+        self.context[layout.IMAGE_HEIGHT], self.context[layout.IMAGE_WIDTH] = augmentation.shape
+        self.keep(layout.ROW_NUMBERS, np.arange(self.rows))
+        kernel_table(self.network.dtype, augment_rows, add_noise)
 
     def set_steps(self, first: int, rates: Array) -> None:
         """Set the steps of the next call: one for each learning rate, from number `first`."""
@@ -240,7 +272,7 @@ def groups_for(network: Network, batch: int) -> int:
 
 
 def training_call(network: Network, batch: int, *, gradients: bool = False, drops: bool = True,
-                  pass_rows: int | None = None) -> Call:
+                  pass_rows: int | None = None, augmentation: Augmentation | None = None) -> Call:
     """Return a call for training steps of up to `batch` rows.
 
     Parameters
@@ -251,18 +283,23 @@ def training_call(network: Network, batch: int, *, gradients: bool = False, drop
         Whether the layers' dropout applies.
     pass_rows : int, optional
         Most rows that go through the network at a time.
+    augmentation : Augmentation, optional
+        How the images in the rows are changed.
     """
     groups = groups_for(network, batch)
     rows = min(batch, MOST_PASS_ROWS if pass_rows is None else pass_rows)
     if groups > 1:
         row_bytes = 2 * int(network.table[:, layout.PADDED].sum()) * network.dtype.itemsize
         rows = min(max(TILE_ROWS, PASS_BYTES // row_bytes), -(-batch // groups))
-    call = Call(network, rows, get_num_threads(), shared=groups == 1, training=True, drops=drops)
+    call = Call(network, rows, get_num_threads(), shared=groups == 1, training=True, drops=drops,
+                augmentation=augmentation)
     call.context[layout.ROWS] = batch
     call.context[layout.GROUPS] = groups
     call.context[layout.PASS_ROWS] = rows
     call.context[layout.PHASES] = layout.GRADIENT | layout.UPDATE
-    call.context[layout.CONSTRAINED] = (network.numbers[:, layout.MAX_NORM] > 0).any()
+    if (network.numbers[:, layout.MAX_NORM] > 0).any():
+        call.context[layout.CONSTRAINED] = 1
+        kernel_table(network.dtype, limit_norms)
     call.keep(layout.ROW_LOSSES, np.zeros(batch))
     call.keep(layout.SETTINGS, np.zeros(SETTINGS))
     if groups > 1 or batch > rows or gradients:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from . import engine
 from .arrays import Source, Targets, check_inputs, require_finite
+from .augmentation import Augmentation
 from .by_hand import StepByHand
 from .callbacks import check_callbacks
 from .fitting import Fit
@@ -31,7 +32,7 @@ FIRST_STEP = np.zeros(1, np.int64)
 
 
 # Attributes of a trainer that cannot be set once it is made, and the checks of those that can.
-FIXED = ("model", "loss", "optimizer", "schedule", "metrics")
+FIXED = ("model", "loss", "optimizer", "schedule", "metrics", "augmentation")
 SETTING_CHECKS: dict[str, Callable[[Any], float]] = {
     "learning_rate": lambda value: check_number("learning_rate", value, low=0.0, above=True),
     "batch_size": lambda value: check_integer("batch_size", value, low=1, high=1 << 31),
@@ -90,6 +91,8 @@ class Trainer:
     input_noise : float
         Standard deviation of the Gaussian noise that is added to inputs in training, after input_mean and input_std
         were applied; default 0.
+    augmentation : Augmentation, optional
+        How the images in the rows of X are changed at random, anew in every step, before input_mean and input_std.
     accumulation : int
         Number of batches whose gradients make one update, default 1: ``accumulation=4, batch_size=32`` takes the steps
         of ``batch_size=128`` with the memory of 32 rows.
@@ -137,6 +140,7 @@ class Trainer:
         clip_value: float = 0.0,
         input_dropout: float = 0.0,
         input_noise: float = 0.0,
+        augmentation: Augmentation | None = None,
         accumulation: int = 1,
         metrics: Iterable[Any] | None = None,
     ) -> None:
@@ -157,6 +161,7 @@ class Trainer:
         self.clip_value = clip_value
         self.input_dropout = input_dropout
         self.input_noise = input_noise
+        self.augmentation = _check_augmentation(augmentation, model.inputs)
         self.accumulation = accumulation
         self.metrics = check_metrics(metrics, model.output)
         self.seed = check_seed(seed)
@@ -479,7 +484,7 @@ class Trainer:
         """Make a call for steps of `batch` rows with this trainer's optimizer and its state."""
         pass_rows = self.batch_size if self.accumulation > 1 else None
         call = engine.training_call(self.model.network, batch, gradients=gradients or self.clip_norm > 0.0,
-                                    pass_rows=pass_rows)
+                                    pass_rows=pass_rows, augmentation=self.augmentation)
         self._set_optimizer(call)
         call.keep(layout.ORDER, np.arange(samples))
         call.context[layout.ORDER_EPOCH] = -1
@@ -495,10 +500,7 @@ class Trainer:
         settings[DECAYS_BIASES] = self.regularise_biases
         settings[DECAY_1 : DECAY_1 + 3] = self.optimizer.settings()
         call.context[layout.DEFERRED] = self.clip_norm > 0.0
-        call.context[layout.INPUT_DROPOUT] = round(self.input_dropout * 2**32)
-        call.keep(layout.INPUT_NOISE, np.array([self.input_noise]))
-        if not self.input_noise:
-            call.context[layout.INPUT_NOISE] = 0
+        call.disturb_inputs(self.input_dropout, self.input_noise)
 
     def __getstate__(self) -> dict[str, Any]:
         # The optimizer's state lies in memory as the parameters do, which depends on the processor.
@@ -525,3 +527,14 @@ class Trainer:
         if self._choice is None or not self._choice.suits(work):
             self._choice = engine.ThreadChoice(network.dtype, work)
         return self._choice
+
+
+def _check_augmentation(augmentation: Any, inputs: int) -> Augmentation | None:
+    if augmentation is None:
+        return None
+    if not isinstance(augmentation, Augmentation):
+        raise TypeError(f"augmentation must be an Augmentation or None, got {augmentation!r}")
+    if augmentation.inputs != inputs:
+        raise ValueError(f"augmentation must be of images with as many pixels as the model has inputs, {inputs}, got "
+                         f"the shape {augmentation.shape}")
+    return augmentation

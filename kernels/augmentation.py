@@ -348,7 +348,8 @@ def _part(memory, count):
     return shift(memory, padded_columns(count, memory))
 
 
-@kernel(INT, INT, INT, INT_POINTER, INT, INT, INT, INT, DOUBLE_POINTER, INT, INT, INT, NUMBERS, NUMBERS)
+@kernel(INT, INT, INT, INT_POINTER, INT, INT, INT, INT, DOUBLE_POINTER, INT, INT, INT, NUMBERS, NUMBERS,
+        on_demand=True)
 def augment_rows(kernels, x, kind, stride, index, begin, end, height, width, settings, seed, step, first_row, scratch,
                  target):
     """Copy the images of a batch's rows `begin` to `end`, each changed at random.

@@ -151,7 +151,7 @@ def stage_rows(x, kind, direct, stride, index, rows, begin, end, inputs, mean, s
         not_finite[0] = 1
 
 
-@kernel(NUMBERS, INT, INT, INT, INT, NUMBERS, INT)
+@kernel(NUMBERS, INT, INT, INT, INT, NUMBERS, INT, on_demand=True)
 def unstage_rows(source, rows, begin, end, units, target, stride):
     """Copy the rows `begin` to `end` of a matrix in panels to rows of `units` numbers, `stride` apart."""
     step, width, padded = lanes(source), panel_width(source), padded_columns(units, source)

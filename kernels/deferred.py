@@ -88,7 +88,7 @@ def _scale_to_norm(context, largest, like):
     return scale if not scale > 1.0 else 1.0  # NaN stays
 
 
-@kernel(INT_POINTER, NUMBERS, INT, DOUBLE_POINTER, INT, INT)
+@kernel(INT_POINTER, NUMBERS, INT, DOUBLE_POINTER, INT, INT, on_demand=True)
 def apply_gradients(kernels, context, parameters, optimizer, coefficients, part, parts):
     """Sum the groups' gradients and update the parameters by them: a thread's share of the parts."""
     gradients = pointer_at(context[layout.GRADIENTS], parameters)
@@ -138,7 +138,7 @@ def _shrinking(squares: Lanes, largest: Lanes) -> Lanes:
     return squares.where(">", largest * largest, largest / squares.sqrt(), 1.0)
 
 
-@kernel(INT_POINTER, NUMBERS, INT, INT)
+@kernel(INT_POINTER, NUMBERS, INT, INT, on_demand=True)
 def limit_norms(context, parameters, part, parts):
     """Shrink the weights into each unit whose norm is above the layer's MAX_NORM, in a thread's share of the panels."""
     numbers = float64_pointer(context[layout.LAYER_NUMBERS])

@@ -142,7 +142,8 @@ def backward_items(below, rows, like):
     return panels_for(below[PADDED], like) * tiles_for(rows)
 
 
-@kernel(INT_POINTER, INT_POINTER, NUMBERS, NUMBERS, NUMBERS, NUMBERS, INT, INT, INT, INT, DOUBLE, NUMBERS, INT, INT)
+@kernel(INT_POINTER, INT_POINTER, NUMBERS, NUMBERS, NUMBERS, NUMBERS, INT, INT, INT, INT, DOUBLE, NUMBERS, INT, INT,
+        on_demand=True)
 def backward(kernels, layer, below, parameters, deltas, deltas_below, outputs_below, rows, begin, end, code, alpha,
              scratch, first, last):
     """deltas_below = (deltas W^T) * f'(outputs_below) for the rows `begin` to `end`; items `first` to `last`.
@@ -222,9 +223,12 @@ def _sum_for_slopes(layer, kept, rows, column, columns, target, accumulate):
     store(target, 0, load(target, 0) + shared if accumulate else shared)
 
 
-@inlined
+@kernel(INT, DOUBLE_POINTER, INT, INT, NUMBERS, NUMBERS, NUMBERS, INT, INT, on_demand=True)
 def regularised_update(kernels, optimizer, coefficients, decays, count, parameters, g, state, size, place):
-    """Update `count` parameters from number `place` on; `decays` tells what they are."""
+    """Update `count` parameters from number `place` on by their gradient `g`; `decays` tells what they are.
+
+    `state` holds slots of `size` numbers.
+    """
     w = shift(parameters, place)
     applies = int(decays == WEIGHTS_DECAY or (decays == BIASES_DECAY and coefficients[C_DECAYS_BIASES] != 0.0))
     if coefficients[C_REGULARISES] != 0.0:
@@ -238,7 +242,8 @@ def gradient_items(layer, like):
     return panels_for(layer[PADDED], like) * panels_for(layer[INPUTS], like)
 
 
-@kernel(INT_POINTER, NUMBERS, NUMBERS, INT, INT, DOUBLE_POINTER, NUMBERS, NUMBERS, INT, NUMBERS, INT, NUMBERS, INT, INT)
+@kernel(INT_POINTER, NUMBERS, NUMBERS, INT, INT, DOUBLE_POINTER, NUMBERS, NUMBERS, INT, NUMBERS, INT, NUMBERS, INT, INT,
+        on_demand=True)
 def gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameters, state, count, gradients, accumulate,
              scratch, first, last):
     """dW and db of a layer and the update they cause; items `first` to `last` of `gradient_items`.

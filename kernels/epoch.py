@@ -26,6 +26,7 @@ from numba import njit, prange
 from . import layout
 from .batches import LABELS, unstage_rows
 from .deferred import apply_gradients, limit_norms
+from .dense import backward, gradient, regularised_update
 from .layout import GRADIENT, OUTPUTS, UNITS
 from .linking import INT, INT_POINTER, NUMBERS, cache_on_disk, inlined, kernel
 from .losses import BINARY_CROSS_ENTROPY, read_targets
@@ -104,7 +105,7 @@ def _record_loss(context, row_losses, rows, total_weight, step):
         context[layout.NOT_FINITE] = step + 1
 
 
-@kernel(INT, INT, NUMBERS, INT_POINTER)
+@kernel(INT, INT, NUMBERS, INT_POINTER, on_demand=True)
 def train_part(kernels, part, parts, parameters, context):
     """What one thread does of the steps FIRST_STEP to LAST_STEP."""
     team = int64_pointer(context[layout.TEAM])
@@ -235,7 +236,7 @@ def _evaluate_chunk(kernels, context, parameters, workspace, scratch, index, row
     float64_pointer(context[layout.LOSSES])[chunk] = total
 
 
-@kernel(INT, INT, NUMBERS, INT_POINTER)
+@kernel(INT, INT, NUMBERS, INT_POINTER, on_demand=True)
 def predict_part(kernels, part, parts, parameters, context):
     """What one thread does of a prediction (RESULTS) or evaluation (LOSSES, HITS): whole chunks of ROWS rows."""
     mode = flush_denormals()
@@ -259,6 +260,10 @@ def predict_part(kernels, part, parts, parameters, context):
 
 
 TRAIN, PREDICT = range(2)
+
+# Kernels on demand that a program needs whatever the network.
+TRAINING = (train_part, forward_backward, weight_gradients, backward, gradient, regularised_update, apply_gradients)
+PREDICTION = (predict_part, unstage_rows)
 
 
 @inlined

@@ -271,7 +271,13 @@ STEP_WEIGHTS = 58  # address: float64, the sum of the weights of the rows of eac
 LOSS_PARAMETER = 59  # address: float64, one number
 INPUT_DROPOUT = 60  # probability that an input is dropped, times 2**32
 INPUT_NOISE = 61  # address: float64, standard deviation of the noise that is added to inputs; 0 for none
-CONTEXT_FIELDS = 62
+AUGMENTATION = 62  # address: float64, settings of the augmentation of images; 0 for none
+IMAGE_HEIGHT = 63  # of the images that the rows of X are
+IMAGE_WIDTH = 64
+SCRATCH_IMAGE = 65  # where scratch memory has room for making an image
+SCRATCH_AUGMENTED = 66  # where it has room for the images of a pass; threads that share panels share the first one's
+ROW_NUMBERS = 67  # address: 0, 1, 2 ... PASS_ROWS - 1
+CONTEXT_FIELDS = 68
 
 # Values of PHASES, which may be added.
 GRADIENT, UPDATE = 1, 2

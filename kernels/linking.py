@@ -11,6 +11,9 @@ a pointer to the table of addresses. The call costs about a nanosecond.
     scale(kernels, code, factor, block, count)  # in a compiled program; kernels points to kernel_table(dtype)
 
 A kernel that calls other kernels has `kernels` as its first parameter, of no type in the decorator.
+
+`kernel_table` loads all kernels but those marked ``on_demand=True``, which serve what not every user does: these are
+named in the call that is the first to need them. (Compiling takes seconds where there is no cache.)
 """
 
 from __future__ import annotations
@@ -70,9 +73,10 @@ def cache_on_disk(compiled: Any) -> Any:
 class Kernel:
     """A function that is compiled once for each dtype and called through the table of addresses."""
 
-    def __init__(self, function: Callable[..., None], arguments: tuple[types.Type, ...]) -> None:
+    def __init__(self, function: Callable[..., None], arguments: tuple[types.Type, ...], on_demand: bool) -> None:
         functools.update_wrapper(self, function)
         self.function = function
+        self.on_demand = on_demand
         # A kernel whose first parameter is called `kernels` calls others, and is handed the table it came through.
         self.calls_others = next(iter(inspect.signature(function).parameters)) == "kernels"
         self.arguments = (INT_POINTER, *arguments) if self.calls_others else arguments
@@ -93,6 +97,8 @@ class Kernel:
         """
         if self.calls_others:
             arguments = (kernels, *arguments)
+        if kernels[self.slot] == 0:
+            kernel_table(next(dtype for dtype, table in _tables.items() if table is kernels), self)
         values = [value.ctypes.data if isinstance(value, np.ndarray) else value for value in arguments]
         self._c_function(int(kernels[self.slot]))(*values)
 
@@ -164,13 +170,25 @@ def _template_of(entry: Kernel) -> type[AbstractTemplate]:
     return Template
 
 
-def kernel(*arguments: types.Type) -> Callable[[Callable[..., None]], Kernel]:
+def kernel(*arguments: types.Type, on_demand: bool = False) -> Callable[[Callable[..., None]], Kernel]:
     """Make a function a kernel; see the top of this file."""
-    return lambda function: Kernel(function, arguments)
+    return lambda function: Kernel(function, arguments, on_demand)
 
 
-@functools.cache
-def kernel_table(dtype: np.dtype[Any]) -> np.ndarray:
-    """Return the addresses of all kernels for float32 or float64, compiled or loaded from the cache."""
-    kind = FLOATS[np.dtype(dtype)]
-    return np.array([entry.address(kind) for entry in KERNELS], np.int64)
+_tables: dict[np.dtype[Any], np.ndarray] = {}
+
+
+def kernel_table(dtype: np.dtype[Any], *needed: Kernel) -> np.ndarray:
+    """Return the addresses of all kernels for float32 or float64, compiled or loaded from the cache.
+
+    Kernels on demand have address 0 until they were `needed`; it is always the same array.
+    """
+    dtype = np.dtype(dtype)
+    if dtype not in _tables:
+        kind = FLOATS[dtype]
+        _tables[dtype] = np.array([0 if entry.on_demand else entry.address(kind) for entry in KERNELS], np.int64)
+    table = _tables[dtype]
+    for entry in needed:
+        if table[entry.slot] == 0:
+            table[entry.slot] = entry.address(FLOATS[dtype])
+    return table

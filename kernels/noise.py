@@ -92,7 +92,7 @@ def _zero_or_scale(typing_context, block, key, position, threshold, scale):
     return vector(block, key, position, threshold, scale), generate
 
 
-@kernel(INT, INT, INT, INT, INT, DOUBLE, INT, NUMBERS, NUMBERS)
+@kernel(INT, INT, INT, INT, INT, DOUBLE, INT, NUMBERS, NUMBERS, on_demand=True)
 def drop(key, first, row_stride, rows, columns, rate, keeps, block, kept):
     """Inverted dropout (Srivastava et al., 2014): each element times 0 with probability `rate`, else 1 / (1 - rate).
 
@@ -151,7 +151,7 @@ def _normal(block, radius_key, angle_key, position):
     return sqrt(log(u) * -2.0) * _sine_of_half_turns(v)
 
 
-@kernel(INT, INT, INT, INT, INT, DOUBLE, NUMBERS)
+@kernel(INT, INT, INT, INT, INT, DOUBLE, NUMBERS, on_demand=True)
 def add_noise(key, first, row_stride, rows, columns, deviation, block):
     """Add Gaussian noise with that standard deviation.
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from . import layout
 from .activations import IDENTITY, SOFTMAX, softmax_backward_rows, softmax_rows
+from .augmentation import augment_rows
 from .batches import lines_of_row, prefetch_line, stage_rows
 from .dense import backward, backward_items, derive, forward, forward_items, gradient, gradient_items
 from .layout import (
@@ -31,7 +32,7 @@ from .losses import loss_rows, takes_preactivations
 from .noise import add_noise, drop
 from .panels import padded_columns, panel_width, panels_for
 from .random import stream_key
-from .simd import float64_pointer, int64_pointer, pointer_at, shift
+from .simd import address_at, float64_pointer, int64_pointer, pointer_at, shift
 from .special import FULL_RATE, maxout, maxout_backward
 from .team import barrier
 
@@ -84,6 +85,23 @@ def stage(kernels, context, scratch, index, rows):
     stage_rows(kernels, context[layout.X], context[layout.X_KIND], context[layout.X_DIRECT],
                context[layout.X_STRIDE], index, rows, 0, rows, layer_of(context, 0)[INPUTS], x_mean, x_scale,
                context[layout.X_STANDARDISED], shift(scratch, context[layout.SCRATCH_LINE]),
+               shift(scratch, context[layout.SCRATCH_STAGED]), shift(context, layout.X_NOT_FINITE))
+
+
+@inlined
+def _stage_augmented(kernels, context, scratch, index, rows, update, first_row, part, parts):
+    """Change the images of a pass at random, each thread a share of them, and copy all of them into panels."""
+    inputs = layer_of(context, 0)[INPUTS]
+    common = scratch if context[layout.GROUPS] > 1 else pointer_at(context[layout.SCRATCH], scratch)
+    images = shift(common, context[layout.SCRATCH_AUGMENTED])
+    augment_rows(kernels, context[layout.X], context[layout.X_KIND], context[layout.X_STRIDE], index,
+                 rows * part // parts, rows * (part + 1) // parts, context[layout.IMAGE_HEIGHT],
+                 context[layout.IMAGE_WIDTH], float64_pointer(context[layout.AUGMENTATION]), context[layout.SEED],
+                 update, first_row, shift(scratch, context[layout.SCRATCH_IMAGE]), images)
+    barrier(int64_pointer(context[layout.TEAM]), parts)
+    x_mean, x_scale = pointer_at(context[layout.X_MEAN], scratch), pointer_at(context[layout.X_SCALE], scratch)
+    stage_rows(kernels, address_at(images), 0, 1, inputs, int64_pointer(context[layout.ROW_NUMBERS]), rows, 0, rows,
+               inputs, x_mean, x_scale, context[layout.X_STANDARDISED], scratch,
                shift(scratch, context[layout.SCRATCH_STAGED]), shift(context, layout.X_NOT_FINITE))
 
 
@@ -186,7 +204,8 @@ def _derivative_of_output(kernels, context, parameters, workspace, scratch, rows
     _softmax_backward(kernels, context, workspace, scratch, l, rows, begin, end)
 
 
-@kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT_POINTER, INT, DOUBLE, DOUBLE_POINTER, INT, INT, INT, INT)
+@kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT_POINTER, INT, DOUBLE, DOUBLE_POINTER, INT, INT, INT, INT,
+        on_demand=True)
 def forward_backward(kernels, context, parameters, workspace, scratch, index, rows, scale, row_losses, update,
                      first_row, part, parts):
     """Outputs and deltas of all layers for `rows` rows, of the loss times `scale`; ends with a barrier.
@@ -195,7 +214,10 @@ def forward_backward(kernels, context, parameters, workspace, scratch, index, ro
     """
     team = int64_pointer(context[layout.TEAM])
     depth = context[layout.DEPTH]
-    stage(kernels, context, scratch, index, rows)
+    if context[layout.AUGMENTATION]:
+        _stage_augmented(kernels, context, scratch, index, rows, update, first_row, part, parts)
+    else:
+        stage(kernels, context, scratch, index, rows)
     if context[layout.INPUT_NOISE] or context[layout.INPUT_DROPOUT]:
         _disturb_inputs(kernels, context, scratch, rows, update, first_row)
     forward_pass(kernels, context, parameters, workspace, scratch, rows, depth - 1, update, first_row, part, parts)
@@ -243,7 +265,8 @@ def _prefetch_rows(context, index, first, last):
         prefetch_line(context[layout.X], kind, context[layout.X_STRIDE], index[line // lines], line % lines)
 
 
-@kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT, INT, DOUBLE_POINTER, NUMBERS, INT, INT_POINTER, INT, INT, INT)
+@kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT, INT, DOUBLE_POINTER, NUMBERS, INT, INT_POINTER, INT, INT, INT,
+        on_demand=True)
 def weight_gradients(kernels, context, parameters, workspace, scratch, rows, optimizer, coefficients, gradients,
                      accumulate, next_index, next_rows, part, parts):
     """Weight gradients of all layers, and the updates they cause.

@@ -322,6 +322,16 @@ def address(typing_context, array):
 
 
 @intrinsic
+def address_at(typing_context, pointer):
+    """Address that a pointer holds, as an integer."""
+
+    def generate(context, builder, sig, values):
+        return builder.ptrtoint(values[0], INT64)
+
+    return types.int64(pointer), generate
+
+
+@intrinsic
 def pointer_at(typing_context, address, like):
     """Pointer to memory at an integer address, of the type of the pointer `like`."""
 

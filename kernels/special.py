@@ -143,7 +143,7 @@ def _piece_size(layer, rows):
     return layer[layout.INPUTS] // layer[layout.PIECES] * rows
 
 
-@kernel(INT_POINTER, NUMBERS, NUMBERS, INT, INT, INT, INT, INT, INT)
+@kernel(INT_POINTER, NUMBERS, NUMBERS, INT, INT, INT, INT, INT, INT, on_demand=True)
 def maxout(kernels, layer, z, outputs, rows, begin, end, panel, key, first_row):
     """outputs = the largest of the pieces, element by element (Goodfellow et al., 2013), in one panel.
 
@@ -174,7 +174,7 @@ def maxout(kernels, layer, z, outputs, rows, begin, end, panel, key, first_row):
              layer[layout.DROPOUT] / FULL_RATE, 1, block, kept)
 
 
-@kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT, INT)
+@kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT, INT, on_demand=True)
 def maxout_backward(layer, z, deltas, deltas_below, rows, panel):
     """deltas_below = deltas for the first of the largest pieces, 0 for the others, in one panel of each piece.
 

@@ -14,6 +14,7 @@ import numpy as np
 from numba import config
 
 from . import activations, batches, layout, losses, products, updates
+from .dense import backward, gradient
 from .linking import FLOATS, kernel_table
 from .simd import TILE_VECTORS, lanes_of
 from .threading_layer import LEAST_PARALLEL_WORK, team_of
@@ -71,7 +72,8 @@ def _to_panels(matrix: Array) -> Array:
 def _from_panels(panels: Array, rows: int, columns: int) -> Array:
     """Copy column panels to a 2-d array."""
     matrix = np.empty((rows, columns), panels.dtype)
-    batches.unstage_rows(kernel_table(panels.dtype), panels, rows, 0, rows, columns, matrix, columns)
+    kernels = kernel_table(panels.dtype, batches.unstage_rows)
+    batches.unstage_rows(kernels, panels, rows, 0, rows, columns, matrix, columns)
     return matrix
 
 
@@ -120,7 +122,7 @@ def _multiply(program: int, threads: int, activation: int, alpha: float, first: 
     if threads > 1 and rows * inputs * units < LEAST_PARALLEL_WORK:
         threads = 1
     numbers, integers = _memory.reserve(first.dtype, rows, inputs, units, threads)
-    kernels = kernel_table(first.dtype)
+    kernels = kernel_table(first.dtype, backward, gradient, batches.unstage_rows)
     if threads == 1:
         products.multiply(program, 1, kernels, integers, activation, alpha, numbers, first, second, vector, outputs,
                           result)
@@ -216,7 +218,8 @@ def loss_and_delta(outputs: Array, targets: Array, loss: int, parameter: float =
     panels = _to_panels(outputs)
     deltas, row_losses = np.zeros_like(panels), np.zeros(rows)
     losses.loss_rows(kernel_table(outputs.dtype), loss, parameter, panels, rows, 0, rows, units, targets.ctypes.data,
-                     kind, units, 0, np.arange(rows), 1.0 / rows, _row_scratch(units, outputs.dtype), deltas, row_losses)
+                     kind, units, 0, np.arange(rows), 1.0 / rows, _row_scratch(units, outputs.dtype), deltas,
+                     row_losses)
     return float(row_losses.mean()), _from_panels(deltas, rows, units)
 
 
@@ -285,16 +288,16 @@ def update(
     Parameters
     ----------
     optimizer : int
-        SGD, MOMENTUM, NESTEROV or ADAM.
+        One of `updates`, but WRITE_GRADIENT.
     w, g : arrays (n,)
     state : list of arrays (n,)
-        None for SGD, the velocity, or Adam's two moments.
+        As many as `updates.STATE_SLOTS` tells.
     step : int
         Number of the update, from 1, for Adam's bias correction.
     """
     w = _check("w", w, (None,))
     g = _check("g", g, w.shape, w.dtype)
-    slots = updates.STATE_SLOTS[_check_code("optimizer", optimizer, range(updates.SGD, updates.ADAM + 1))]
+    slots = updates.STATE_SLOTS[_check_code("optimizer", optimizer, range(updates.SGD, updates.NADAM + 1))]
     if len(state) != slots:
         raise ValueError(f"state must hold {slots} arrays for this optimizer, got {len(state)}")
     count = layout.round_up(len(w), lanes_of(w.itemsize))

@@ -87,7 +87,7 @@ class Layer:
 
         def call(first: int, last: int) -> None:
             dense.forward(self.kernels, self.layer, parameters, a, outputs, self.rows, self.begin, self.end, code,
-                          alpha, first, last)
+                          alpha, 0, 0, first, last)
 
         self.at_once(call, ranges or [(0, self.items())])
         fences.check()

@@ -173,7 +173,7 @@ def run_kernels(placement: str) -> None:
 
             for code in range(activations.SOFTMAX):
                 outputs = empty_panels(rows, units)
-                dense.forward(kernels, layer, parameters, a, outputs, rows, 0, rows, code, 0.5, 0,
+                dense.forward(kernels, layer, parameters, a, outputs, rows, 0, rows, code, 0.5, 0, 0, 0,
                               panels_of_units * tiles)
                 assert np.isfinite(outputs).all()
 
@@ -187,8 +187,9 @@ def run_kernels(placement: str) -> None:
                 assert np.isfinite(deltas_below).all()
 
             state, gradients = guard.zeros(2 * count, dtype), guard.zeros(count, dtype)
-            settings = np.array([0.1, 0.9, 0.999, 1e-8])
-            for optimizer in range(updates.ADAM + 1):
+            settings = np.zeros(updates.SETTINGS)
+            settings[:4] = 0.1, 0.9, 0.999, 1e-8
+            for optimizer in range(updates.NADAM + 1):
                 coefficients = guard.zeros(updates.COEFFICIENTS)
                 updates.step_coefficients.py_func(optimizer, settings, 0.01, 1, coefficients)
                 slots = guard.copy(state[: updates.STATE_SLOTS[optimizer] * count])
@@ -217,15 +218,15 @@ def run_kernels(placement: str) -> None:
 
             labels = guard.copy(rng.integers(0, units, rows))
             targets = [labels, *(guard.strided(rng.random((rows, units)).astype(kind), units + 2) for kind in DTYPES)]
-            samples = guard.copy(rng.permutation(rows))
+            samples, weights = guard.copy(rng.permutation(rows)), guard.copy(rng.random(rows))
             outputs = in_panels(numbers(rows, units))
             for y, kind in zip(targets, (batches.LABELS, batches.FLOAT32, batches.FLOAT64), strict=True):
-                for loss in range(losses.MEAN_SQUARED_ERROR + 1):
+                for loss in range(losses.CODES):
                     if kind == batches.LABELS and loss != losses.CROSS_ENTROPY:
                         continue
                     row_losses, found = guard.empty(rows, np.float64), empty_panels(rows, units)
-                    losses.loss_rows(kernels, loss, outputs, rows, 0, rows, units, y.ctypes.data, kind,
-                                     y.strides[0] // y.itemsize, samples, 0.5,
+                    losses.loss_rows(kernels, loss, 0.5, outputs, rows, 0, rows, units, y.ctypes.data, kind,
+                                     y.strides[0] // y.itemsize, weights.ctypes.data, samples, 0.5,
                                      guard.empty(3 * gathered + 2 * lanes, dtype), found, row_losses)
                     assert np.isfinite(row_losses).all()
                     assert np.isfinite(found).all()

@@ -122,7 +122,8 @@ def test_gradients_of_special_layers_in_large_batches(layer: Any, rows: int) -> 
 # ---- dropout and noise: the loss of a step is a function of the weights, as the random numbers depend on its number
 
 
-def disturbed_loss_and_gradients(model: MLP, X: Array, y: Array, loss: str, **options: Any) -> tuple[float, list[Array]]:
+def disturbed_loss_and_gradients(model: MLP, X: Array, y: Array, loss: str,
+                                 **options: Any) -> tuple[float, list[Array]]:
     """Loss and gradient of a training step, with what is random in it drawn as in update number 0."""
     trainer = Trainer(model, loss=loss, seed=5, **options)
     source, targets = trainer._check_data(X, y)
@@ -326,7 +327,8 @@ def test_gradients_add_up_until_they_are_zeroed() -> None:
         trainer.get_gradients()
 
 
-@pytest.mark.parametrize("method, message", (("backward", "backward needs a loss"), ("update", "update needs gradients"),
+@pytest.mark.parametrize("method, message", (("backward", "backward needs a loss"),
+                                             ("update", "update needs gradients"),
                                              ("get_gradients", "get_gradients needs gradients")))
 def test_parts_of_a_step_out_of_order_are_refused(method: str, message: str) -> None:
     trainer = Trainer(MLP([3, 4, 2]))
