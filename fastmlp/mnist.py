@@ -21,17 +21,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .activations import ACTIVATIONS
+from .augmentation import Augmentation
 from .callbacks import Callback
 from .datasets import Dataset, MnistUnavailable, load_digits, load_mnist
 from .fitting import DivergenceWarning
-from .layers import MAX_UNITS
+from .layers import MAX_DROPOUT, MAX_UNITS, Dense
 from .model import MLP, check_seed
 from .threads import available_threads, get_num_threads, set_num_threads
 from .trainer import Trainer
 from .validation import check_integer, check_number
 
 HIDDEN = [128]
-LEARNING_RATES = {"adam": 4e-3, "sgd": 0.5, "momentum": 0.05, "nesterov": 0.05}  # of each optimizer; the peak
+LEARNING_RATES = {  # of each optimizer; the peak
+    "adam": 4e-3, "sgd": 0.5, "momentum": 0.05, "nesterov": 0.05, "adagrad": 0.02, "adadelta": 1.0, "rmsprop": 2e-3,
+    "adamw": 4e-3, "nadam": 4e-3,
+}
 
 EPOCHS, BATCH_SIZE = 10, 128
 SMALL_SET = 10_000  # training images below which more epochs and smaller batches serve better
@@ -96,6 +100,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--l2", metavar="STRENGTH", type=_checked(_l2), default=0.0,
         help="strength of L2 regularisation (default: 0)")
     parser.add_argument(
+        "--dropout", metavar="RATE", type=_checked(_option("dropout", MAX_DROPOUT)), default=0.0,
+        help="share of the hidden layers' outputs that are dropped in training (default: 0)")
+    parser.add_argument(
+        "--input-dropout", metavar="RATE", type=_checked(_option("input_dropout", MAX_DROPOUT)), default=0.0,
+        help="share of the pixels that are dropped in training (default: 0)")
+    parser.add_argument(
+        "--max-norm", metavar="NORM", type=_checked(_max_norm),
+        help="largest norm of the weights into a unit of a hidden layer (default: any)")
+    parser.add_argument(
+        "--shift", metavar="PIXELS", type=_checked(_option("shift", 1e6)), default=0.0,
+        help="largest shift of the training images, drawn anew whenever one is read (default: 0)")
+    parser.add_argument(
+        "--rotation", metavar="DEGREES", type=_checked(_option("rotation", 180.0)), default=0.0,
+        help="largest rotation of the training images (default: 0)")
+    parser.add_argument(
+        "--scaling", metavar="SHARE", type=_checked(_option("scaling", 0.9)), default=0.0,
+        help="largest relative change of the height and width of the training images (default: 0)")
+    parser.add_argument(
+        "--elastic", metavar="ALPHA,SIGMA", type=_checked(_elastic), default=(0.0, 4.0),
+        help="elastic distortion of the training images: how many pixels, and over what distance, such as 36,5 "
+             "(default: none)")
+    parser.add_argument(
         "--seed", metavar="N", type=_checked(_seed), default=0,
         help="of the initial weights and of the order of the images (default: 0)")
     parser.add_argument(
@@ -144,12 +170,15 @@ def _run(arguments: argparse.Namespace, error: Callable[[str], NoReturn]) -> int
     X, y = data.X_train[:rows], data.y_train[:rows]
     mean, std = mean_and_std(X)
     sizes = [X.shape[1], *arguments.hidden, data.classes]
+    hidden = [Dense(units, dropout=arguments.dropout, max_norm=arguments.max_norm) for units in arguments.hidden]
     try:
-        model = MLP(sizes, arguments.activation, "softmax", seed=arguments.seed, input_mean=mean, input_std=std)
+        model = MLP([X.shape[1], *hidden, data.classes], arguments.activation, "softmax", seed=arguments.seed,
+                    input_mean=mean, input_std=std)
     except (ValueError, MemoryError) as problem:
         error(f"argument --hidden: {problem}")
     trainer = Trainer(model, optimizer=arguments.optimizer, learning_rate=learning_rate, schedule="one_cycle",
-                      batch_size=batch_size, l2=arguments.l2, seed=arguments.seed)
+                      batch_size=batch_size, l2=arguments.l2, seed=arguments.seed,
+                      input_dropout=arguments.input_dropout, augmentation=_augmentation(arguments, data.image_shape))
 
     height, width = data.image_shape
     _say(f"data      {data.name}: {_count(rows, 'image')} to train on, {len(data.X_train) - rows:,} for validation, "
@@ -157,6 +186,8 @@ def _run(arguments: argparse.Namespace, error: Callable[[str], NoReturn]) -> int
     _say(f"network   {'-'.join(map(str, sizes))}, {arguments.activation}, {model.parameter_count:,} parameters")
     _say(f"training  {_count(epochs, 'epoch')}, batch size {batch_size}, {arguments.optimizer}, learning rate "
          f"{learning_rate:g} (one cycle), l2 {arguments.l2:g}, seed {arguments.seed}")
+    for line in _extras(arguments):
+        _say(line)
     _say(f"threads   {get_num_threads()}")
     _say("kernels   loading; the first time they are compiled, which takes a while ...", end="")
     began = time.perf_counter()
@@ -208,6 +239,28 @@ def _load(folder: str | None, error: Callable[[str], NoReturn]) -> Dataset:
         error(f"{origin}{data.name} must have 2 training images and 2 classes at least, got {len(data.X_train)} "
               f"and {data.classes}")
     return data
+
+
+def _augmentation(arguments: argparse.Namespace, shape: tuple[int, int]) -> Augmentation | None:
+    alpha, sigma = arguments.elastic
+    if not (alpha or arguments.shift or arguments.rotation or arguments.scaling):
+        return None
+    return Augmentation(shape, shift=arguments.shift, rotation=arguments.rotation, scaling=arguments.scaling,
+                        elastic_alpha=alpha, elastic_sigma=sigma)
+
+
+def _extras(arguments: argparse.Namespace) -> list[str]:
+    """Describe the options that are not in every run."""
+    alpha, sigma = arguments.elastic
+    limits = [f"{name} {value:g}" for name, value in (
+        ("dropout", arguments.dropout), ("input dropout", arguments.input_dropout),
+        ("max norm", arguments.max_norm or 0.0)) if value]
+    changes = [f"{name} {value:g}" for name, value in (
+        ("shift", arguments.shift), ("rotation", arguments.rotation), ("scaling", arguments.scaling)) if value]
+    if alpha:
+        changes.append(f"elastic {alpha:g}, {sigma:g}")
+    return ([f"limits    {', '.join(limits)}"] if limits else []) + ([f"images    {', '.join(changes)}"] if changes
+                                                                     else [])
 
 
 class _EpochLine(Callback):
@@ -330,6 +383,22 @@ def _learning_rate(text: str) -> float:
 
 def _l2(text: str) -> float:
     return check_number("l2", _number(float, text), low=0.0)
+
+
+def _option(name: str, high: float) -> Callable[[str], float]:
+    return lambda text: check_number(name, _number(float, text), low=0.0, high=high)
+
+
+def _max_norm(text: str) -> float:
+    return check_number("max_norm", _number(float, text), low=0.0, above=True)
+
+
+def _elastic(text: str) -> tuple[float, float]:
+    parts = text.split(",")
+    if len(parts) != 2:
+        raise ValueError(f"elastic must be two numbers, ALPHA,SIGMA, got {text!r}")
+    alpha = check_number("ALPHA", _number(float, parts[0]), low=0.0, high=1e6)
+    return alpha, check_number("SIGMA", _number(float, parts[1]), low=0.1, high=1e4)
 
 
 def _seed(text: str) -> int:

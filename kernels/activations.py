@@ -122,7 +122,7 @@ def activate(code, alpha, block, count):
     elif code == LEAKY_RELU:
         for i in range(0, count, step):
             store(block, i, _leaky_relu(load(block, i), alpha))
-    elif code == ELU or code == SELU:
+    elif code in (ELU, SELU):
         alpha, scale = (SELU_ALPHA, SELU_SCALE) if code == SELU else (alpha, 1.0)
         for i in range(0, count, step):
             z = load(block, i)
@@ -133,7 +133,7 @@ def activate(code, alpha, block, count):
     elif code == EXPONENTIAL:
         for i in range(0, count, step):
             store(block, i, exp(load(block, i)))
-    elif code == STEP or code == SIGN:
+    elif code in (STEP, SIGN):
         below = 0.0 if code == STEP else -1.0
         for i in range(0, count, step):
             store(block, i, _step(load(block, i), below))
@@ -192,7 +192,7 @@ def multiply_by_derivative(code, alpha, deltas, outputs, count):
     elif code == LEAKY_RELU:
         for i in range(0, count, step):
             store(deltas, i, _leaky_relu_backward(load(deltas, i), load(outputs, i), alpha))
-    elif code == ELU or code == SELU:
+    elif code in (ELU, SELU):
         alpha, scale = (SELU_ALPHA, SELU_SCALE) if code == SELU else (alpha, 1.0)
         for i in range(0, count, step):
             elu = load(outputs, i) * (1.0 / scale)
@@ -203,7 +203,7 @@ def multiply_by_derivative(code, alpha, deltas, outputs, count):
     elif code == EXPONENTIAL:
         for i in range(0, count, step):
             store(deltas, i, load(deltas, i) * load(outputs, i))
-    elif code == STEP or code == SIGN:
+    elif code in (STEP, SIGN):
         for i in range(0, count, step):
             store(deltas, i, load(deltas, i) * 0.0)
 

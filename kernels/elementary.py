@@ -237,7 +237,11 @@ def normal_density(x: Lanes) -> Lanes:
 
 @vector_function
 def normal_cdf(x: Lanes) -> Lanes:
-    """Phi(x), the integral of the normal density from minus infinity to x."""
+    """Phi(x), the integral of the normal density from minus infinity to x.
+
+    Largest error found: 3.4 (float32) and 4.0 (float64) units of the exact value's last place, 3.9 and 4.4 without
+    fused multiply-add.
+    """
     t = _bounded_size(x)
     denominator = _polynomial(t, MILLS_DENOMINATOR[x.is_double])
     numerator = _polynomial(t, MILLS_NUMERATOR[x.is_double])

@@ -9,6 +9,7 @@ Bengio and Courville, Deep Learning, 2016 (chapters 6 and 8), and of the papers 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable
 from itertools import pairwise
@@ -54,6 +55,45 @@ def elu(z: Any, alpha: float) -> Array:
     return np.where(wide(z) < 0, alpha * np.expm1(np.minimum(wide(z), 0)), wide(z))
 
 
+def selu(z: Any) -> Array:
+    """scale elu(z), with the constants of Klambauer et al., 2017."""
+    with np.errstate(over="ignore"):
+        return 1.0507009873554804934193349852946 * elu(z, 1.6732632423543772848170429916717)
+
+
+def softplus(z: Any) -> Array:
+    """log(1 + e^z) = max(z, 0) + log(1 + e^-|z|)."""
+    return np.maximum(wide(z), 0) + np.log1p(np.exp(-np.abs(wide(z))))
+
+
+def exponential(z: Any) -> Array:
+    with np.errstate(over="ignore"):
+        return np.exp(wide(z))
+
+
+def step(z: Any) -> Array:
+    return np.where(wide(z) >= 0, 1.0, 0.0)
+
+
+def sign(z: Any) -> Array:
+    return np.where(wide(z) >= 0, 1.0, -1.0)
+
+
+def normal_cdf(z: Any) -> Array:
+    """Phi(z) = erfc(-z / sqrt(2)) / 2; for negative z, the rounding of the argument makes an error of about z^2 eps."""
+    return np.asarray(np.vectorize(math.erfc, [float])(-wide(z) / math.sqrt(2)) / 2)
+
+
+def gelu(z: Any) -> Array:
+    """z Phi(z) (Hendrycks and Gimpel, 2016)."""
+    return wide(z) * normal_cdf(z)
+
+
+def silu(z: Any) -> Array:
+    """z sigmoid(z) (Elfwing et al., 2018)."""
+    return wide(z) * sigmoid(z)
+
+
 def softmax(z: Any) -> Array:
     """e^z_i / sum over j of e^z_j, in each row."""
     with np.errstate(invalid="ignore"):
@@ -61,10 +101,15 @@ def softmax(z: Any) -> Array:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
+ACTIVATIONS: dict[str, Callable[..., Array]] = {
+    "identity": identity, "sigmoid": sigmoid, "tanh": tanh, "relu": relu, "leaky_relu": leaky_relu, "elu": elu,
+    "softmax": softmax, "selu": selu, "softplus": softplus, "exponential": exponential, "step": step, "sign": sign,
+    "gelu": gelu, "silu": silu,
+}
+
+
 def activation(name: str, z: Any, alpha: float = 0.0) -> Array:
-    if name in ("leaky_relu", "elu"):
-        return {"leaky_relu": leaky_relu, "elu": elu}[name](z, alpha)
-    return {"identity": identity, "sigmoid": sigmoid, "tanh": tanh, "relu": relu, "softmax": softmax}[name](z)
+    return ACTIVATIONS[name](z, alpha) if name in ("leaky_relu", "elu") else ACTIVATIONS[name](z)
 
 
 def derivative(name: str, z: Any, alpha: float = 0.0) -> Array:
@@ -80,8 +125,20 @@ def derivative(name: str, z: Any, alpha: float = 0.0) -> Array:
         return np.where(z > 0, 1.0, 0.0)
     if name == "leaky_relu":
         return np.where(z < 0, alpha, 1.0)
-    assert name == "elu"
-    return np.where(z < 0, alpha * np.exp(np.minimum(z, 0)), 1.0)
+    if name == "elu":
+        return np.where(z < 0, alpha * np.exp(np.minimum(z, 0)), 1.0)
+    if name == "selu":
+        return 1.0507009873554804934193349852946 * derivative("elu", z, 1.6732632423543772848170429916717)
+    if name == "softplus":
+        return sigmoid(z)
+    if name == "exponential":
+        return exponential(z)
+    if name in ("step", "sign"):
+        return np.zeros_like(z)
+    if name == "gelu":
+        return normal_cdf(z) + z * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    assert name == "silu"
+    return sigmoid(z) * (1 + z * (1 - sigmoid(z)))
 
 
 def softmax_backward(outputs: Any, by_outputs: Any) -> Array:

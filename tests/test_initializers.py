@@ -61,14 +61,18 @@ def test_zeros() -> None:
     assert not draw("zeros").any()
 
 
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu"])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu", "gelu", "silu"])
 def test_auto_is_he_normal_for_rectifiers(activation: str) -> None:
     np.testing.assert_array_equal(draw("auto", activation), draw("he_normal"))
 
 
-@pytest.mark.parametrize("activation", ["linear", "sigmoid", "tanh", "softmax", "softplus", "gelu"])
+@pytest.mark.parametrize("activation", ["linear", "sigmoid", "tanh", "softmax", "softplus", "exponential", "sign"])
 def test_auto_is_glorot_uniform_otherwise(activation: str) -> None:
     np.testing.assert_array_equal(draw("auto", activation), draw("glorot_uniform"))
+
+
+def test_auto_is_lecun_normal_for_selu() -> None:
+    np.testing.assert_array_equal(draw("auto", "selu"), draw("lecun_normal"))
 
 
 @pytest.mark.parametrize("name", ["he_normal", "glorot_uniform", "zeros"])

@@ -32,7 +32,8 @@ def test_activations_have_the_codes_of_the_kernels_and_the_usual_parameters() ->
     expected = {
         "identity": (codes.IDENTITY, 0.0), "sigmoid": (codes.SIGMOID, 0.0), "tanh": (codes.TANH, 0.0),
         "relu": (codes.RELU, 0.0), "leaky_relu": (codes.LEAKY_RELU, 0.01), "elu": (codes.ELU, 1.0),
-        "softmax": (codes.SOFTMAX, 0.0),
+        "softmax": (codes.SOFTMAX, 0.0), "selu": (codes.SELU, 0.0), "softplus": (codes.SOFTPLUS, 0.0),
+        "exponential": (codes.EXPONENTIAL, 0.0), "step": (codes.STEP, 0.0), "sign": (codes.SIGN, 0.0),
     }
     assert {name: (entry.code, entry.alpha) for name, entry in ACTIVATIONS.items()} == expected
 
