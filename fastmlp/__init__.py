@@ -14,6 +14,7 @@ from .losses import BinaryCrossEntropy, CrossEntropy, Huber, register_loss
 from .model import MLP
 from .optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, Momentum, NAdam, Nesterov, RMSprop
 from .perceptron import ConvergenceWarning, Perceptron
+from .scaling import scale_to_range, standardise
 from .serialization import ModelFileError
 from .threads import get_num_threads, set_num_threads
 from .trainer import Trainer
@@ -57,6 +58,8 @@ __all__ = [
     "optimizers",
     "register_activation",
     "register_loss",
+    "scale_to_range",
     "schedules",
     "set_num_threads",
+    "standardise",
 ]

@@ -8,6 +8,12 @@ panels          matrices in column panels
 transposes      transposing in registers
 dense           the three products of a dense layer, with what follows them fused in
 activations  losses  updates  batches  random
+special         learned slopes, users' functions, dropout, maxout: what only some layers do
+noise           dropout and Gaussian noise, drawn by a hash of key and position
+augmentation    images shifted, rotated, scaled, sheared and distorted as a batch is made
+deferred        updates that wait for the whole gradient; limits of norms
+passes          forward and backward through all layers, as a team of threads
+perceptron      Rosenblatt's learning rule
 epoch           training, prediction and evaluation as compiled programs
 team            threads that meet at barriers
 threading_layer  who may enter a parallel region
