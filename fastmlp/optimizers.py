@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .kernels import updates as codes
-from .validation import check_number
+from .validation import check_integer, check_number
 
 
 def _check_decay(name: str, value: Any) -> None:
@@ -231,6 +231,39 @@ class RMSprop(Optimizer):
         return self.momentum, self.decay, self.epsilon
 
 
+@dataclass(frozen=True)
+class LBFGS(Optimizer):
+    """L-BFGS (Liu and Nocedal, 1989), by SciPy: a quasi-Newton method for small and medium sets of data.
+
+    It minimises the loss of the whole set. An epoch is an iteration, which takes one evaluation of the loss and its
+    gradient, or a few. SciPy works in float64, the kernels in the model's dtype: with float64 it converges further.
+    Training stops early where it has converged; called again, `fit` begins with an empty memory. There is no learning
+    rate and there are no single steps. Needs SciPy: ``pip install fastmlp[scipy]``.
+
+    Parameters
+    ----------
+    memory : int
+        Number of earlier iterations that the curvature is taken from, from 1 to 1000; default 10.
+    tolerance : float
+        Training stops when no element of the gradient is larger in absolute value; at least 0, default 1e-5. It
+        stops, too, when an iteration lowers what is minimised, relative to it or to 1, by less than 2.2e-9.
+    max_evaluations : int
+        Training stops after the iteration in which there have been more evaluations in a call of `fit`; at least 1,
+        default 15000.
+    """
+
+    memory: int = 10
+    tolerance: float = 1e-5
+    max_evaluations: int = 15000
+    code: ClassVar[int] = codes.WRITE_GRADIENT  # all that the kernels do for it
+
+    def __post_init__(self) -> None:
+        check_integer("memory", self.memory, low=1, high=1000)
+        check_number("tolerance", self.tolerance, low=0.0)
+        check_integer("max_evaluations", self.max_evaluations, low=1)
+
+
+# Those whose updates the kernels make, batch by batch.
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     kind.__name__.lower(): kind
     for kind in (SGD, Momentum, Nesterov, Adam, AdamW, NAdam, Adagrad, Adadelta, RMSprop)
@@ -239,13 +272,15 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 def check_optimizer(optimizer: Any) -> Optimizer:
     """Return an optimizer from its name, with default settings, or from an instance."""
-    kinds = tuple(OPTIMIZERS.values())
+    kinds: tuple[type[Optimizer], ...] = (*OPTIMIZERS.values(), LBFGS)
     if isinstance(optimizer, kinds):
         return optimizer
     allowed = (f"one of {', '.join(map(repr, OPTIMIZERS))}, or an instance of "
-               f"{', '.join(kind.__name__ for kind in kinds)}")
+               f"{', '.join(kind.__name__ for kind in OPTIMIZERS.values())}; or 'lbfgs' or an instance of LBFGS")
     if not isinstance(optimizer, str):
         raise TypeError(f"optimizer must be {allowed}, got {optimizer!r}")
+    if optimizer == "lbfgs":
+        return LBFGS()
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer must be {allowed}, got {optimizer!r}")
     return OPTIMIZERS[optimizer]()

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import engine
+from . import engine, lbfgs
 from .arrays import Source, Targets, check_inputs, require_finite
-from .augmentation import Augmentation
 from .by_hand import StepByHand
 from .callbacks import check_callbacks
 from .fitting import Fit
@@ -23,7 +22,7 @@ from .layers import MAX_DROPOUT
 from .losses import Loss, check_loss
 from .metrics import check_metrics
 from .model import MLP, check_seed
-from .optimizers import check_optimizer
+from .optimizers import LBFGS, check_optimizer
 from .schedules import Schedule, Span, check_schedule, step_rates
 from .validation import check_flag, check_integer, check_number
 
@@ -32,7 +31,7 @@ FIRST_STEP = np.zeros(1, np.int64)
 
 
 # Attributes of a trainer that cannot be set once it is made, and the checks of those that can.
-FIXED = ("model", "loss", "optimizer", "schedule", "metrics", "augmentation")
+FIXED = ("model", "loss", "optimizer", "schedule", "metrics")
 SETTING_CHECKS: dict[str, Callable[[Any], float]] = {
     "learning_rate": lambda value: check_number("learning_rate", value, low=0.0, above=True),
     "batch_size": lambda value: check_integer("batch_size", value, low=1, high=1 << 31),
@@ -60,7 +59,8 @@ class Trainer:
         the mean over its rows, weighted if samples have weights.
     optimizer : str or Optimizer
         "adam" (default), "sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adamw", "nadam", or an
-        instance such as ``Adam(beta_1=0.8)``.
+        instance such as ``Adam(beta_1=0.8)``. Or "lbfgs", which trains on the whole set at once and does without
+        learning_rate, batch_size, accumulation and seed (`fastmlp.optimizers.LBFGS`).
     learning_rate : float
         Above 0; default 1e-3. With a schedule the highest rate; a function gives rates of its own.
     schedule : str, Schedule, callable or None
@@ -91,8 +91,6 @@ class Trainer:
     input_noise : float
         Standard deviation of the Gaussian noise that is added to inputs in training, after input_mean and input_std
         were applied; default 0.
-    augmentation : Augmentation, optional
-        How the images in the rows of X are changed at random, anew in every step, before input_mean and input_std.
     accumulation : int
         Number of batches whose gradients make one update, default 1: ``accumulation=4, batch_size=32`` takes the steps
         of ``batch_size=128`` with the memory of 32 rows.
@@ -119,7 +117,10 @@ class Trainer:
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of its kind, or not allowed.
+        If an argument is not of its kind, or not allowed. With "lbfgs", where what is minimised has to be smooth: l1,
+        weight_decay, clipping, input_dropout, input_noise, layers with dropout or max_norm, and schedules.
+    ImportError
+        With "lbfgs", if SciPy is missing.
     """
 
     def __init__(
@@ -140,7 +141,6 @@ class Trainer:
         clip_value: float = 0.0,
         input_dropout: float = 0.0,
         input_noise: float = 0.0,
-        augmentation: Augmentation | None = None,
         accumulation: int = 1,
         metrics: Iterable[Any] | None = None,
     ) -> None:
@@ -161,10 +161,12 @@ class Trainer:
         self.clip_value = clip_value
         self.input_dropout = input_dropout
         self.input_noise = input_noise
-        self.augmentation = _check_augmentation(augmentation, model.inputs)
         self.accumulation = accumulation
         self.metrics = check_metrics(metrics, model.output)
         self.seed = check_seed(seed)
+        if isinstance(self.optimizer, LBFGS):
+            lbfgs.require_scipy()
+            lbfgs.check_settings(self)
         self.history = History()
         self.steps = 0
         self.epochs = 0
@@ -241,7 +243,9 @@ class Trainer:
         History
             The trainer's `history`, with a record for each epoch: epoch, loss (the mean over the epoch's batches, each
             taken before its update), learning_rate (of the last step), samples_per_second, the trainer's metrics, and
-            val_loss, val_accuracy and so on if there is validation data.
+            val_loss, val_accuracy and so on if there is validation data. With "lbfgs" an epoch is an iteration: loss is
+            that of the weights after it, there is no learning_rate, and the last record of a call has a message: why
+            it ended. Where the first weights need no iteration there is no record.
 
         Raises
         ------
@@ -249,7 +253,8 @@ class Trainer:
             If an argument is not of its kind, or not allowed; then nothing is changed. NaN or infinity in an X of
             more than 8 MB is found in the first epoch, which is then undone.
         KeyboardInterrupt
-            On Ctrl-C, within a step or a tenth of a second, with the model and the trainer fit for use.
+            On Ctrl-C, within a step or a tenth of a second, with the model and the trainer fit for use. With "lbfgs"
+            when the loss of the set has been computed, with the weights of the last iteration.
 
         Warns
         -----
@@ -261,9 +266,12 @@ class Trainer:
         progress = check_flag("progress", progress)
         shuffle = check_flag("shuffle", shuffle)
         listeners = check_callbacks(callbacks)
+        by_scipy = isinstance(self.optimizer, LBFGS)
+        if by_scipy:
+            lbfgs.check_settings(self)
         source = check_inputs(X, self.model.inputs, self.model.dtype, finite=False)
         # What has to be converted is searched in its own dtype: numbers may be too large for the model's.
-        large = source.array.nbytes > LARGE_BYTES and source.array.dtype == self.model.dtype
+        large = source.array.nbytes > LARGE_BYTES and source.array.dtype == self.model.dtype and not by_scipy
         if not large:
             require_finite("X", source.array, self.model.dtype)
         targets = self.loss.check_targets(y, source.rows, self.model.outputs, self.model.dtype, sample_weight,
@@ -271,6 +279,8 @@ class Trainer:
         if check_flag("resume", resume) and self.unfinished is not None and self.unfinished["epochs"] != epochs:
             raise ValueError(f"epochs must be {self.unfinished['epochs']} to resume the call of fit that was not "
                              f"finished, got {epochs}")
+        if by_scipy and resume:
+            raise ValueError("resume must be False with the optimizer 'lbfgs', whose memory ends with a call, got True")
         validation = None
         if validation_data is not None:
             if split:
@@ -289,6 +299,9 @@ class Trainer:
             raise ValueError("validation_data must be given, or validation_split, for the schedule "
                              f"{self.schedule!r}, which goes by the loss on it, got None")
         with self._exclusively():
+            if by_scipy:
+                lbfgs.Minimisation(self, source, targets, validation, epochs, listeners, progress).run()
+                return self.history
             fit = Fit(self, source, targets, validation, epochs, listeners, progress, shuffle, resume)
             if large:
                 fit.defer_check()
@@ -313,7 +326,7 @@ class Trainer:
         Raises
         ------
         TypeError, ValueError
-            As `fit`; ValueError with a schedule that goes by epochs.
+            As `fit`; ValueError with a schedule that goes by epochs, and with the optimizer "lbfgs".
         """
         rates = self._rates_of_step()
         source, targets = self._check_data(X, y, sample_weight)
@@ -442,7 +455,7 @@ class Trainer:
         Raises
         ------
         ValueError
-            Without `backward` before it, or with a schedule that goes by epochs.
+            Without `backward` before it, with a schedule that goes by epochs, or with the optimizer "lbfgs".
         """
         with self._exclusively():
             self._by_hand.update(self._rates_of_step())
@@ -451,6 +464,8 @@ class Trainer:
 
     def _rates_of_step(self) -> NDArray[np.float64]:
         """Return the learning rate of a single step, (1,)."""
+        if isinstance(self.optimizer, LBFGS):
+            raise ValueError(f"optimizer must be one that makes single steps, got {self.optimizer!r}; use fit")
         if self.schedule.needs_horizon:
             raise ValueError("schedule must be None, or one that does not go by epochs, for a single step, got "
                              f"{self.schedule!r}; use fit, or set learning_rate between steps")
@@ -484,7 +499,7 @@ class Trainer:
         """Make a call for steps of `batch` rows with this trainer's optimizer and its state."""
         pass_rows = self.batch_size if self.accumulation > 1 else None
         call = engine.training_call(self.model.network, batch, gradients=gradients or self.clip_norm > 0.0,
-                                    pass_rows=pass_rows, augmentation=self.augmentation)
+                                    pass_rows=pass_rows)
         self._set_optimizer(call)
         call.keep(layout.ORDER, np.arange(samples))
         call.context[layout.ORDER_EPOCH] = -1
@@ -500,7 +515,10 @@ class Trainer:
         settings[DECAYS_BIASES] = self.regularise_biases
         settings[DECAY_1 : DECAY_1 + 3] = self.optimizer.settings()
         call.context[layout.DEFERRED] = self.clip_norm > 0.0
-        call.disturb_inputs(self.input_dropout, self.input_noise)
+        call.context[layout.INPUT_DROPOUT] = round(self.input_dropout * 2**32)
+        call.keep(layout.INPUT_NOISE, np.array([self.input_noise]))
+        if not self.input_noise:
+            call.context[layout.INPUT_NOISE] = 0
 
     def __getstate__(self) -> dict[str, Any]:
         # The optimizer's state lies in memory as the parameters do, which depends on the processor.
@@ -527,14 +545,3 @@ class Trainer:
         if self._choice is None or not self._choice.suits(work):
             self._choice = engine.ThreadChoice(network.dtype, work)
         return self._choice
-
-
-def _check_augmentation(augmentation: Any, inputs: int) -> Augmentation | None:
-    if augmentation is None:
-        return None
-    if not isinstance(augmentation, Augmentation):
-        raise TypeError(f"augmentation must be an Augmentation or None, got {augmentation!r}")
-    if augmentation.inputs != inputs:
-        raise ValueError(f"augmentation must be of images with as many pixels as the model has inputs, {inputs}, got "
-                         f"the shape {augmentation.shape}")
-    return augmentation
