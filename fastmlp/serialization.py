@@ -6,6 +6,10 @@ numbers; reading it runs no code from the file, unlike pickle. The header's meta
     format          "fastmlp"
     format_version  "1"
     architecture    the description, as JSON
+    training        in a checkpoint: the description of the state of training, as JSON
+
+The tensors of the state of training have names that begin with "training.". Who wants the model only reads a
+checkpoint as any other model file.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,13 +34,17 @@ Tensor = NDArray[Any]
 # The name under which a safetensors header holds its metadata; no tensor can be called so.
 _METADATA = "__metadata__"
 
+# What the names of a checkpoint's tensors begin with that are not the model's.
+TRAINING_PREFIX = "training."
+
 
 class ModelFileError(ValueError):
     """A file is not a model file that this version of fastmlp can read."""
 
 
 def write_model_file(
-    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], description: Mapping[str, Any]
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], description: Mapping[str, Any],
+    training: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model file, all or nothing.
 
@@ -55,23 +63,29 @@ def write_model_file(
     description : dict
         What else there is to know about the model: None, bool, int, finite float, str, and lists and dicts
         (with str keys) of these.
+    training : dict, optional
+        A description of the state of training, of the same values; its tensors are those whose names begin with
+        "training.". By default the file is no checkpoint.
 
     Raises
     ------
     TypeError
         If an argument is not of its type.
     ValueError
-        If `tensors` holds a name or `description` a value that the file cannot hold.
+        If `tensors` holds a name or a description a value that the file cannot hold.
     OSError
         If the file cannot be written: no such folder, no permission, no space, `path` is a folder.
     """
     target = os.path.realpath(_checked_path(path))
-    header, numbers = _encode(_checked_tensors(tensors), _checked_description(description))
+    metadata = {"architecture": _checked_description("description", description)}
+    if training is not None:
+        metadata["training"] = _checked_description("training", training)
+    header, numbers = _encode(_checked_tensors(tensors), metadata)
     _replace_file(target, header, numbers)
 
 
 def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a model file.
+    """Read a model file; of a checkpoint, what it holds of the model.
 
     That the tensors have the names, shapes and types that the description calls for is left to the caller
     to check.
@@ -98,15 +112,52 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
         If the file cannot be opened: FileNotFoundError, IsADirectoryError, PermissionError.
     """
     name = _checked_path(path)
+    with _opened(name) as (file, metadata):
+        description = _read_description(name, metadata, "architecture")
+        names = [tensor for tensor in file.keys()  # noqa: SIM118  (it is no dict)
+                 if "training" not in metadata or not tensor.startswith(TRAINING_PREFIX)]
+        return {tensor: file.get_tensor(tensor) for tensor in names}, description
+
+
+def read_checkpoint_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
+    """Read a model file that is a checkpoint, all of it.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        A file written by `write_model_file` with an argument `training`.
+
+    Returns
+    -------
+    tensors, description, training
+        As they were written (tuples come back as lists).
+
+    Raises
+    ------
+    TypeError, ModelFileError, OSError
+        As `read_model_file`; ModelFileError if the file holds a model only.
+    """
+    name = _checked_path(path)
+    with _opened(name) as (file, metadata):
+        if "training" not in metadata:
+            raise ModelFileError(f"path={name!r} holds a model and no state of training; expected a file that "
+                                 "Trainer.save wrote")
+        description = _read_description(name, metadata, "architecture")
+        training = _read_description(name, metadata, "training")
+        names = file.keys()
+        return {tensor: file.get_tensor(tensor) for tensor in names}, description, training
+
+
+@contextlib.contextmanager
+def _opened(name: str) -> Iterator[tuple[Any, dict[str, str]]]:
+    """Open a model file of a version known here: the file and its metadata. What is wrong is a ModelFileError."""
     _check_readable(name)
 
     from safetensors import safe_open
 
     try:
         with safe_open(name, framework="numpy") as file:  # type: ignore[no-untyped-call, unused-ignore]
-            description = _read_description(name, file.metadata())
-            names = file.keys()
-            return {tensor: file.get_tensor(tensor) for tensor in names}, description
+            yield file, _checked_metadata(name, file.metadata())
     except (ModelFileError, OSError, MemoryError):
         raise
     except Exception as error:  # a damaged header surfaces as one of many types, from Rust and from NumPy
@@ -140,16 +191,16 @@ def _checked_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
 
 
-def _checked_description(description: Mapping[str, Any]) -> str:
+def _checked_description(argument: str, description: Mapping[str, Any]) -> str:
     if not isinstance(description, Mapping):
-        raise TypeError(f"description must be a dict, got {type(description).__name__}")
+        raise TypeError(f"{argument} must be a dict, got {type(description).__name__}")
     try:
         return json.dumps(dict(description), allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"description must hold values that JSON knows: {error}") from error
+        raise type(error)(f"{argument} must hold values that JSON knows: {error}") from error
 
 
-def _encode(tensors: dict[str, Tensor], architecture: str) -> tuple[bytes, memoryview]:
+def _encode(tensors: dict[str, Tensor], descriptions: dict[str, str]) -> tuple[bytes, memoryview]:
     """The header and the numbers of the file.
 
     The package would write the metadata in an order that changes from run to run. So it encodes the tensors
@@ -159,7 +210,7 @@ def _encode(tensors: dict[str, Tensor], architecture: str) -> tuple[bytes, memor
 
     encoded = safetensors.numpy.save(tensors)
     start = 8 + int.from_bytes(encoded[:8], "little")
-    metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, "architecture": architecture}
+    metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, **descriptions}
     header = json.dumps({_METADATA: metadata, **json.loads(encoded[8:start])}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # so that the numbers are aligned
     return len(header).to_bytes(8, "little") + header, memoryview(encoded)[start:]
@@ -230,7 +281,7 @@ def _check_readable(name: str) -> None:
         pass
 
 
-def _read_description(name: str, metadata: dict[str, str] | None) -> dict[str, Any]:
+def _checked_metadata(name: str, metadata: dict[str, str] | None) -> dict[str, str]:
     if metadata is None or metadata.get("format") != FORMAT:
         raise _not_a_model_file(name, "it is a safetensors file of another program")
     version = metadata.get("format_version")
@@ -239,12 +290,16 @@ def _read_description(name: str, metadata: dict[str, str] | None) -> dict[str, A
             f"path={name!r} is a fastmlp model file of format_version {version!r}; "
             f"this version of fastmlp reads {FORMAT_VERSION!r}"
         )
+    return metadata
+
+
+def _read_description(name: str, metadata: dict[str, str], key: str) -> dict[str, Any]:
     try:
-        description = json.loads(metadata.get("architecture", ""))
+        description = json.loads(metadata.get(key, ""))
     except (ValueError, RecursionError) as error:
-        raise _not_a_model_file(name, f"its architecture is no valid JSON ({error})") from error
+        raise _not_a_model_file(name, f"its {key} is no valid JSON ({error})") from error
     if not isinstance(description, dict):
-        raise _not_a_model_file(name, "its architecture is no JSON object")
+        raise _not_a_model_file(name, f"its {key} is no JSON object")
     return description
 
 
