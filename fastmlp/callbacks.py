@@ -2,11 +2,16 @@
 
 A callback is any object that has one or more of the four methods of `Callback`; it need not derive from it. A plain
 function will do as well.
+
+A callback that has the methods ``state_dict()`` and ``load_state_dict(state)`` has a state: checkpoints made within
+`Trainer.fit` hold it, and a call of `fit` that goes on from one hands it back. A state is a dict of None, bool, int,
+float, str, arrays, and lists and dicts (with str keys) of these; an empty one need not be handed back.
 """
 
 from __future__ import annotations
 
 import csv
+import errno
 import math
 import os
 import warnings
@@ -105,6 +110,48 @@ def notify(callbacks: Iterable[Any], event: str, trainer: Any, logs: dict[str, A
             method(trainer, logs)
 
 
+def has_state(callback: object) -> bool:
+    """Whether a callback has both of the methods ``state_dict`` and ``load_state_dict``."""
+    return all(callable(getattr(callback, name, None)) for name in ("state_dict", "load_state_dict"))
+
+
+def callback_states(callbacks: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return the states of the callbacks that have one.
+
+    Returns
+    -------
+    list of dict
+        "position": of the callback, from 0; "class": its name; "state": what its ``state_dict`` returned.
+    """
+    states = []
+    for position, callback in enumerate(callbacks):
+        state = callback.state_dict() if has_state(callback) else {}
+        if state:
+            states.append({"position": position, "class": type(callback).__name__, "state": state})
+    return states
+
+
+def load_callback_states(callbacks: list[Any], states: list[dict[str, Any]]) -> None:
+    """Hand the states that `callback_states` returned to callbacks of the same positions and classes.
+
+    Raises
+    ------
+    ValueError
+        If a callback of that class does not stand at a state's position; then no state is handed over.
+    TypeError, ValueError
+        As ``load_state_dict``.
+    """
+    for entry in states:
+        position, name = entry["position"], entry["class"]
+        found = callbacks[position] if position < len(callbacks) else None
+        if type(found).__name__ != name or not has_state(found):
+            got = "none" if found is None else repr(found)
+            raise ValueError(f"callbacks must be as in the call of fit that is resumed, with one of the class {name} "
+                             f"at position {position}, got {got}")
+    for entry in states:
+        callbacks[entry["position"]].load_state_dict(entry["state"])
+
+
 def _is_callback(candidate: object) -> bool:
     return any(callable(getattr(candidate, event, None)) for event in EVENTS)
 
@@ -134,6 +181,38 @@ def _monitored(monitor: str, logs: dict[str, Any]) -> float:
     if monitor.startswith("val_"):
         message += "; values that begin with 'val_' need validation_data or validation_split in fit"
     raise ValueError(message)
+
+
+def _check_mode(mode: Any) -> str:
+    if mode not in ("auto", "min", "max"):
+        raise ValueError(f"mode must be 'auto', 'min' or 'max', got {mode!r}")
+    return str(mode)
+
+
+def _is_better(value: float, best: float | None, monitor: str, mode: str, min_delta: float = 0.0) -> bool:
+    """Whether a monitored value is better than the best one so far by more than `min_delta`; NaN never is."""
+    if best is None:
+        return not math.isnan(value)
+    if mode == "max" or (mode == "auto" and any(word in monitor for word in _HIGHER_IS_BETTER)):
+        return value > best + min_delta
+    return value < best - min_delta
+
+
+def _check_state(state: Any, names: Iterable[str]) -> None:
+    """Check that the argument of a ``load_state_dict`` is a dict with these keys."""
+    names = list(names)
+    allowed = f"a dict with the keys {', '.join(map(repr, names))}"
+    if not isinstance(state, dict):
+        raise TypeError(f"state must be {allowed}, got {type(state).__name__}")
+    if set(state) != set(names):
+        raise ValueError(f"state must be {allowed}, got {', '.join(map(repr, state)) or 'none'}")
+
+
+def _check_best_value(state: dict[str, Any]) -> float | None:
+    value = state["best_value"]
+    if value is None or (isinstance(value, float) and math.isinf(value)):
+        return value
+    return check_number("state['best_value']", value)
 
 
 class EarlyStopping(Callback):
@@ -199,14 +278,12 @@ class EarlyStopping(Callback):
             raise TypeError(f"min_delta must be a finite number of at least 0, got {min_delta!r}")
         if not (math.isfinite(min_delta) and min_delta >= 0):
             raise ValueError(f"min_delta must be a finite number of at least 0, got {min_delta!r}")
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"mode must be 'auto', 'min' or 'max', got {mode!r}")
         if not isinstance(restore_best, bool):
             raise TypeError(f"restore_best must be True or False, got {restore_best!r}")
         self.monitor = monitor
         self.patience = patience
         self.min_delta = min_delta
-        self.mode = mode
+        self.mode = _check_mode(mode)
         self.restore_best = restore_best
         self._reset()
 
@@ -252,16 +329,8 @@ class EarlyStopping(Callback):
         TypeError, ValueError
             If it lacks a key, has others, or a value is not of its kind; then nothing is changed.
         """
-        names = list(self.state_dict())
-        allowed = f"a dict with the keys {', '.join(map(repr, names))}"
-        if not isinstance(state, dict):
-            raise TypeError(f"state must be {allowed}, got {type(state).__name__}")
-        if set(state) != set(names):
-            raise ValueError(f"state must be {allowed}, got {', '.join(map(repr, state)) or 'none'}")
-        best_value = state["best_value"]
-        infinite = isinstance(best_value, float) and math.isinf(best_value)
-        if best_value is not None and not infinite:
-            best_value = check_number("state['best_value']", best_value)
+        _check_state(state, self.state_dict())
+        best_value = _check_best_value(state)
         best_epoch, stopped_epoch = (
             None if state[name] is None else check_integer(f"state[{name!r}]", state[name], low=0)
             for name in ("best_epoch", "stopped_epoch")
@@ -283,12 +352,18 @@ class EarlyStopping(Callback):
         """Forget the run before, unless its state was just loaded."""
         if not self._loaded:
             self._reset()
+        elif self._best_weights is not None:
+            shapes, given = ([weight.shape for weight in weights]
+                             for weights in (trainer.model.get_weights(), self._best_weights))
+            if given != shapes:
+                self._reset()  # so that they are not restored either
+                raise ValueError(f"state['best_weights'] must hold arrays of the shapes {shapes}, got {given}")
         self._loaded = False
 
     def on_epoch_end(self, trainer: Any, logs: dict[str, Any]) -> None:
         """Compare the epoch's value with the best one; stop training when patience has run out."""
         value = _monitored(self.monitor, logs)
-        if self._improves(value):
+        if _is_better(value, self.best_value, self.monitor, self.mode, self.min_delta):
             self.best_value = value
             self.best_epoch = logs["epoch"]
             self._epochs_without_improvement = 0
@@ -305,18 +380,6 @@ class EarlyStopping(Callback):
         if self._best_weights is not None:
             trainer.model.set_weights(self._best_weights)
             self._best_weights = None
-
-    def _improves(self, value: float) -> bool:
-        if self.best_value is None:
-            return not math.isnan(value)
-        if self._higher_is_better():
-            return value > self.best_value + self.min_delta
-        return value < self.best_value - self.min_delta
-
-    def _higher_is_better(self) -> bool:
-        if self.mode == "auto":
-            return any(word in self.monitor for word in _HIGHER_IS_BETTER)
-        return self.mode == "max"
 
 
 class StopOnNaN(Callback):
@@ -477,3 +540,111 @@ class CSVLogger(Callback):
 
     def _open(self, mode: str) -> IO[str]:
         return open(self.path, mode, newline="", encoding="utf-8")
+
+
+class Checkpoint(Callback):
+    """Save the trainer as training goes on: every few epochs, or whenever a value is better than before.
+
+    `Trainer.load` reads such a file, and ``fit(..., resume=True)`` goes on from there, with the bits that training
+    would have had without a break. Put it behind the other callbacks, so that the file holds what they took note of in
+    the same epoch.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file; its folder must exist. ``{epoch}`` in it is replaced by the number of the epoch, ``logs["epoch"]``:
+        a file each. Without it each checkpoint takes the place of the one before, all or nothing.
+    every : int, default 1
+        Save after epochs ``every - 1``, ``2 * every - 1`` and so on (they count from 0); at least 1.
+    monitor : str, optional
+        Name of a value of the history: save only after epochs in which it is better than in all epochs of this call of
+        `fit` before. `every` must then be 1.
+    mode : {"auto", "min", "max"}, default "auto"
+        Whether a lower or a higher value is better, as in `EarlyStopping`.
+
+    Attributes
+    ----------
+    best_value : float or None
+        The best value of `monitor` in this run; None before the first that is not NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of its type or outside its range; in `on_train_begin`, a ValueError if a callback with a
+        state that is no Checkpoint stands behind it; in `on_epoch_end`, a ValueError if the logs have no value named
+        `monitor`.
+    OSError
+        If the file cannot be written; before the first epoch if there is no such folder.
+
+    Notes
+    -----
+    A process that is killed while it writes leaves the file as it was, and beside it one named ``.fastmlp-*.tmp``,
+    which may be deleted.
+
+    Examples
+    --------
+    A script that may be killed and started again at any time::
+
+        trainer = Trainer.load(path) if os.path.exists(path) else Trainer(model)
+        trainer.fit(X, y, epochs=50, callbacks=[Checkpoint(path)], resume=True)
+    """
+
+    def __init__(self, path: str | os.PathLike[str], every: int = 1, monitor: str | None = None,
+                 mode: str = "auto") -> None:
+        if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+            raise TypeError(f"path must be a str or an os.PathLike of str, got {path!r}")
+        self.path = path
+        self.every = check_integer("every", every, low=1)
+        if monitor is not None:
+            _check_monitor(monitor)
+            if self.every != 1:
+                raise ValueError(f"every must be 1 with a monitor, got {self.every}")
+        self.monitor = monitor
+        self.mode = _check_mode(mode)
+        self.best_value: float | None = None
+        self._loaded = False  # whether the next run goes on from the state as it is
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return "best_value", as the attribute; without a monitor there is no state."""
+        return {} if self.monitor is None else {"best_value": self.best_value}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take on a state; the next call of `fit` goes on from it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not as `state_dict` returns it; then nothing is changed.
+        """
+        _check_state(state, self.state_dict())
+        if state:
+            self.best_value = _check_best_value(state)
+        self._loaded = True
+
+    def on_train_begin(self, trainer: Any, logs: dict[str, Any]) -> None:
+        """Forget the run before, unless its state was just loaded; look whether files can be written."""
+        position = next(i for i, callback in enumerate(trainer.callbacks) if callback is self)
+        for callback in trainer.callbacks[position + 1 :]:
+            if has_state(callback) and not isinstance(callback, Checkpoint):
+                raise ValueError("callbacks must have a Checkpoint behind those with a state, got "
+                                 f"{type(callback).__name__} behind it")
+        folder = os.path.dirname(os.path.abspath(self._path_of(trainer.epochs)))
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(errno.ENOENT, "No such folder to write checkpoints into", folder)
+        if not self._loaded:
+            self.best_value = None
+        self._loaded = False
+
+    def on_epoch_end(self, trainer: Any, logs: dict[str, Any]) -> None:
+        """Save the trainer if it is time to."""
+        epoch = logs["epoch"]
+        if self.monitor is not None:
+            value = _monitored(self.monitor, logs)
+            if not _is_better(value, self.best_value, self.monitor, self.mode):
+                return
+            self.best_value = value
+        if (epoch + 1) % self.every == 0:
+            trainer.save(self._path_of(epoch))
+
+    def _path_of(self, epoch: int) -> str:
+        return os.fspath(self.path).replace("{epoch}", str(epoch))

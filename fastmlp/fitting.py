@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Source, Targets, require_finite
-from .callbacks import notify
+from .callbacks import load_callback_states, notify
 from .kernels import layout
 from .schedules import Span, step_rates
 
@@ -42,10 +42,15 @@ class Fit:
         self.batch = min(trainer.batch_size * trainer.accumulation, self.rows)  # rows of an update
         self.steps_per_epoch = -(-self.rows // self.batch)
         self.total_steps = epochs * self.steps_per_epoch
-        if not resume or trainer.unfinished is None:
+        self.interrupted_call = trainer.unfinished, trainer.callback_states
+        if resume and trainer.unfinished is not None:
+            load_callback_states(callbacks, trainer.callback_states)
+        else:
+            trainer.stop_training = False
             trainer.unfinished = {"epochs": epochs, "first_update": trainer.steps, "first_epoch": trainer.epochs}
         self.first_update = trainer.unfinished["first_update"]
         self.first_epoch = trainer.unfinished["first_epoch"]
+        trainer.callback_states = []
         self.first_record = len(trainer.history)
         self.call = trainer._training_call(self.batch, self.rows)
         self.call.set_inputs(source)
@@ -62,7 +67,7 @@ class Fit:
         self.seconds = 0.0
         self.seconds_rows = 0
         self.source = source
-        self.before: tuple[NDArray[Any], NDArray[Any], dict[str, float]] | None = None
+        self.before: tuple[NDArray[Any], NDArray[Any], dict[str, float], int, int] | None = None
 
     def defer_check(self) -> None:
         """Take note of the state before training, so that inputs need not be searched for NaN beforehand.
@@ -71,7 +76,8 @@ class Fit:
         the first epoch, which reads all of X, is over, and to undo that epoch.
         """
         trainer = self.trainer
-        self.before = trainer.model.network.parameters.copy(), trainer._state.copy(), dict(trainer.schedule_state)
+        self.before = (trainer.model.network.parameters.copy(), trainer._state.copy(), dict(trainer.schedule_state),
+                       trainer.steps, trainer.epochs)
 
     def _check_deferred(self) -> None:
         """Raise ValueError, with everything as it was before `fit`, if X holds NaN or infinity."""
@@ -84,8 +90,8 @@ class Fit:
             try:
                 require_finite("X", self.source.array, trainer.model.dtype)
             except ValueError:
-                parameters[:], trainer._state[:], trainer.schedule_state = before
-                trainer.steps, trainer.epochs = self.first_update, self.first_epoch
+                parameters[:], trainer._state[:], trainer.schedule_state, trainer.steps, trainer.epochs = before
+                trainer.unfinished, trainer.callback_states = self.interrupted_call
                 del trainer.history.records[self.first_record :]
                 raise
 
@@ -96,7 +102,7 @@ class Fit:
 
     def run(self) -> None:
         trainer = self.trainer
-        trainer.stop_training = False
+        trainer.callbacks = self.callbacks
         bar = _progress_bar(self.epochs, self.rows, trainer.epochs - self.first_epoch) if self.progress else None
         try:
             notify(self.callbacks, "on_train_begin", trainer, {})
@@ -118,7 +124,10 @@ class Fit:
         finally:
             if bar is not None:
                 bar.close()
-            notify(self.callbacks, "on_train_end", trainer, {})
+            try:
+                notify(self.callbacks, "on_train_end", trainer, {})
+            finally:
+                trainer.callbacks = []
 
     def _run_slice(self, step: int, bar: Any) -> int:
         """Run some steps from number `step`; record the epochs that end among them; return the next step."""

@@ -37,6 +37,9 @@ _METADATA = "__metadata__"
 # What the names of a checkpoint's tensors begin with that are not the model's.
 TRAINING_PREFIX = "training."
 
+# The longest header that the safetensors package reads.
+MAX_HEADER_BYTES = 100_000_000
+
 
 class ModelFileError(ValueError):
     """A file is not a model file that this version of fastmlp can read."""
@@ -213,6 +216,9 @@ def _encode(tensors: dict[str, Tensor], descriptions: dict[str, str]) -> tuple[b
     metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, **descriptions}
     header = json.dumps({_METADATA: metadata, **json.loads(encoded[8:start])}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # so that the numbers are aligned
+    if len(header) > MAX_HEADER_BYTES:
+        raise ValueError(f"tensors and descriptions must need at most {MAX_HEADER_BYTES} bytes of JSON, got "
+                         f"{len(header)}")
     return len(header).to_bytes(8, "little") + header, memoryview(encoded)[start:]
 
 

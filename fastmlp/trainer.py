@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from . import engine, lbfgs
 from .arrays import Source, Targets, check_inputs, require_finite
 from .by_hand import StepByHand
 from .callbacks import check_callbacks
+from .checkpoints import load_trainer, save_trainer
 from .fitting import Fit
 from .history import History
 from .kernels import layout
@@ -113,6 +115,8 @@ class Trainer:
         What the schedule has taken note of so far; only "reduce_on_plateau" does.
     stop_training : bool
         Set it in a callback to end `fit` after the current epoch.
+    callbacks : list
+        Those of the call of `fit` that is running; else empty.
 
     Raises
     ------
@@ -173,11 +177,14 @@ class Trainer:
         self.stop_training = False
         # What a call of `fit` that was not finished began with; `fit(resume=True)` goes on from there.
         self.unfinished: dict[str, int] | None = None
+        self.callbacks: list[Any] = []
+        self.callback_states: list[dict[str, Any]] = []  # from a checkpoint, for the call of `fit` that goes on from it
         self._state = self._new_state()
         self._by_hand = StepByHand(self)
         self._step_call: engine.Call | None = None
         self._choice: engine.ThreadChoice | None = None
         self._lock = threading.Lock()
+        self._user: int | None = None  # the thread that has the lock
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Settings may be changed between calls, and by callbacks; what memory was laid out for may not.
@@ -460,6 +467,62 @@ class Trainer:
         with self._exclusively():
             self._by_hand.update(self._rates_of_step())
 
+    # ---- files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint: the model and all the state of its training, in one safetensors file, all or nothing.
+
+        It may be called between calls of `fit`, and from callbacks (see `fastmlp.callbacks.Checkpoint`). The file then
+        holds the states of the callbacks, too. `MLP.load` reads the model from it.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            A file of that name is replaced.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `path` is not a path; if the loss or the optimizer is of a class of one's own, or a value of the history
+            or of a callback's state is nothing that a file can hold. A schedule or a metric that is a function is left
+            out: `load` asks for it.
+        OSError
+            If the file cannot be written.
+        RuntimeError
+            If the trainer is in use in another thread.
+        """
+        with self._exclusively(but_for_callbacks=True):
+            save_trainer(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], schedule: Any = None, metrics: Iterable[Any] | None = None) -> Trainer:
+        """Read a trainer from a checkpoint; training goes on from it as if there had been no break.
+
+        If it was saved within a call of `fit`, ``fit(..., resume=True)`` with the same data and arguments goes on with
+        that call.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            A file that `save` wrote. Activations and losses of one's own must be registered by their names before.
+        schedule : Schedule or callable, optional
+            The trainer's schedule, if it is a function or a class of one's own (or a `WarmUp` to one of these): a file
+            cannot hold it. Not allowed else.
+        metrics : list, optional
+            The trainer's metrics, as it was made with, if there are functions among them: a file holds their names
+            only.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is damaged or not a checkpoint of fastmlp; a ValueError.
+        TypeError, ValueError
+            If `schedule` or `metrics` are not those that the checkpoint asks for.
+        OSError
+            If the file cannot be read.
+        """
+        return load_trainer(cls, path, schedule, metrics)
+
     # ---- helpers
 
     def _rates_of_step(self) -> NDArray[np.float64]:
@@ -486,13 +549,18 @@ class Trainer:
             raise type(problem)(f"validation_data: {problem}") from None
 
     @contextlib.contextmanager
-    def _exclusively(self) -> Iterator[None]:
-        """Guard against use from two threads, or from one of the trainer's own callbacks, at once."""
+    def _exclusively(self, but_for_callbacks: bool = False) -> Iterator[None]:
+        """Guard against use from two threads, or from one of the trainer's own callbacks (unless allowed), at once."""
+        if but_for_callbacks and self._user == threading.get_ident():
+            yield
+            return
         if not self._lock.acquire(blocking=False):
             raise RuntimeError("this trainer is training already, in another thread or around this callback")
+        self._user = threading.get_ident()
         try:
             yield
         finally:
+            self._user = None
             self._lock.release()
 
     def _training_call(self, batch: int, samples: int, *, gradients: bool = False) -> engine.Call:
@@ -520,23 +588,36 @@ class Trainer:
         if not self.input_noise:
             call.context[layout.INPUT_NOISE] = 0
 
+    def _settings(self) -> dict[str, Any]:
+        """Return the arguments that are numbers and flags, by name."""
+        return {name: getattr(self, name) for name in (*SETTING_CHECKS, "regularise_biases", "seed")}
+
+    # The optimizer's state lies in memory as the parameters do, which depends on the processor; what is pickled, copied
+    # or saved is free of that.
+
+    def _unpacked_state(self) -> list[list[NDArray[Any]]]:
+        """Return copies of the optimizer's state vectors, each in the order and shapes of `MLP.get_weights`."""
+        size, table = len(self.model.network.parameters), self.model.network.table
+        return [layout.unpack(table, self._state[i * size :]) for i in range(self.optimizer.slots)]
+
+    def _pack_state(self, slots: list[list[NDArray[Any]]]) -> None:
+        """Set the optimizer's state from what `_unpacked_state` returned."""
+        self._state = self._new_state()
+        size, table = len(self.model.network.parameters), self.model.network.table
+        for i, arrays in enumerate(slots):
+            layout.pack(table, self._state[i * size :], arrays)
+
     def __getstate__(self) -> dict[str, Any]:
-        # The optimizer's state lies in memory as the parameters do, which depends on the processor.
-        state = self.__dict__ | {"_step_call": None, "_choice": None}
+        state = self.__dict__ | {"_step_call": None, "_choice": None, "_user": None, "callbacks": []}
         del state["_lock"], state["_by_hand"]
-        size = len(self.model.network.parameters)
-        table = self.model.network.table
-        state["_state"] = [layout.unpack(table, self._state[i * size :]) for i in range(self.optimizer.slots)]
+        state["_state"] = self._unpacked_state()
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
         self._by_hand = StepByHand(self)
-        slots, self._state = state["_state"], self._new_state()
-        size = len(self.model.network.parameters)
-        for i, arrays in enumerate(slots):
-            layout.pack(self.model.network.table, self._state[i * size :], arrays)
+        self._pack_state(state["_state"])
 
     def _thread_choice(self, rows: int) -> engine.ThreadChoice:
         """Return what earlier calls of `fit` have learned about the number of threads, or a new start."""
