@@ -14,12 +14,14 @@ from .arrays import Source, Targets, require_finite
 from .callbacks import load_callback_states, notify
 from .kernels import layout
 from .schedules import Span, step_rates
+from .streams import Stream, Window, read_ahead
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
 ASSUMED_SPEED = 2e9  # multiply-adds a second taken for granted before a slice has been timed
 ASSUMED_OVERHEAD = 3e-7  # seconds of a step beside its multiply-adds
+ENDLESS = 1 << 40  # steps of an epoch whose end nobody knows
 
 
 class DivergenceWarning(RuntimeWarning):
@@ -38,10 +40,8 @@ class Fit:
         self.callbacks = callbacks
         self.callbacks_of_epochs = callbacks  # none once interrupted
         self.progress = progress
-        self.rows = source.rows
-        self.batch = min(trainer.batch_size * trainer.accumulation, self.rows)  # rows of an update
-        self.steps_per_epoch = -(-self.rows // self.batch)
-        self.total_steps = epochs * self.steps_per_epoch
+        self.batch = min(trainer.batch_size * trainer.accumulation, source.rows)  # rows of an update
+        self._set_length(-(-source.rows // self.batch), source.rows)
         self.interrupted_call = trainer.unfinished, trainer.callback_states
         if resume and trainer.unfinished is not None:
             load_callback_states(callbacks, trainer.callback_states)
@@ -52,7 +52,7 @@ class Fit:
         self.first_epoch = trainer.unfinished["first_epoch"]
         trainer.callback_states = []
         self.first_record = len(trainer.history)
-        self.call = trainer._training_call(self.batch, self.rows)
+        self.call = trainer._training_call(self.batch, source.rows)
         self.call.set_inputs(source)
         self.call.set_targets(targets)
         self.targets = targets
@@ -63,11 +63,18 @@ class Fit:
         self.seconds_per_step = self.choice.work / ASSUMED_SPEED + ASSUMED_OVERHEAD
         # Where nothing happens between epochs, a slice may span several of them.
         self.stops_at_epochs = bool(callbacks or progress or validation or trainer.metrics or trainer.schedule.monitor)
+        self.first_step = 0  # where the data that the call has begins
         self.losses: list[NDArray[np.float64]] = []  # of the rows of each step of the current epoch, summed
         self.seconds = 0.0
         self.seconds_rows = 0
         self.source = source
         self.before: tuple[NDArray[Any], NDArray[Any], dict[str, float], int, int] | None = None
+
+    def _set_length(self, steps: int, rows: int | None) -> None:
+        """Take note of how long an epoch is; where the rows are not known, its last batch counts as full."""
+        self.steps_per_epoch, self.rows = steps, rows
+        self.total_steps = self.epochs * steps
+        self.last_batch = self.batch if rows is None else rows - (steps - 1) * self.batch
 
     def defer_check(self) -> None:
         """Take note of the state before training, so that inputs need not be searched for NaN beforehand.
@@ -113,6 +120,7 @@ class Fit:
                         break
                     epoch = self.first_epoch + step // self.steps_per_epoch
                     notify(self.callbacks, "on_epoch_begin", trainer, {"epoch": epoch})
+                self._provide_data(step)
                 step = self._run_slice(step, bar)
                 if self.call.context[layout.NOT_FINITE]:
                     self._warn_of_divergence()
@@ -124,20 +132,29 @@ class Fit:
         finally:
             if bar is not None:
                 bar.close()
+            self._stop_reading()
             try:
                 notify(self.callbacks, "on_train_end", trainer, {})
             finally:
                 trainer.callbacks = []
 
+    def _provide_data(self, step: int) -> None:
+        """Before a slice from a step on: see to it that the call has its data. Arrays are there from the start."""
+
+    def _stop_reading(self) -> None:
+        """At the end of training: let go of what `_provide_data` holds."""
+
+    def _end_of_slices(self, step: int) -> int:
+        """Return the step that a slice from a step on must not go beyond."""
+        return (step // self.steps_per_epoch + 1) * self.steps_per_epoch if self.stops_at_epochs else self.total_steps
+
     def _run_slice(self, step: int, bar: Any) -> int:
         """Run some steps from number `step`; record the epochs that end among them; return the next step."""
-        epoch = step // self.steps_per_epoch
-        end_of_epoch = (epoch + 1) * self.steps_per_epoch
         threads, limit = self.choice.next()
         slice_steps = max(1, int(limit / self.seconds_per_step))
-        end = min(step + slice_steps, end_of_epoch if self.stops_at_epochs else self.total_steps)
+        end = min(step + slice_steps, self._end_of_slices(step))
         rates = step_rates(self.trainer.schedule, self.trainer.learning_rate, np.arange(step, end), self._span())
-        self.call.set_steps(step, rates)
+        self.call.set_steps(step - self.first_step, rates)
         began = time.perf_counter()
         interrupted = True
         try:
@@ -145,7 +162,7 @@ class Fit:
             interrupted = False
         finally:
             seconds = time.perf_counter() - began
-            done = int(self.call.context[layout.STEPS_DONE])
+            done = self.first_step + int(self.call.context[layout.STEPS_DONE])
             self.trainer.steps = self.first_update + done
             self.trainer.epochs = self.first_epoch + done // self.steps_per_epoch
             if interrupted and done > step:
@@ -166,7 +183,7 @@ class Fit:
         """Add the losses of steps `step` to `done` to their epochs; finish the epochs that end."""
         steps = np.arange(step, done)
         last_of_epoch = (steps + 1) % self.steps_per_epoch == 0
-        rows = np.where(last_of_epoch, self.rows - (self.steps_per_epoch - 1) * self.batch, self.batch)
+        rows = np.where(last_of_epoch, self.last_batch, self.batch)
         losses = self.call.kept(layout.LOSSES)[: done - step]
         row_losses = losses * self.call.kept(layout.STEP_WEIGHTS)[: done - step]
         ended = [int(position) for position in np.flatnonzero(last_of_epoch)]
@@ -188,8 +205,7 @@ class Fit:
     def _finish_epoch(self, epoch: int, rate: float, speed: float, bar: Any) -> None:
         trainer = self.trainer
         # Summed at the end, so that the sum does not depend on how the epoch was cut into slices.
-        weights = self.targets.weights
-        loss = float(np.concatenate(self.losses).sum() / (self.rows if weights is None else weights.sum()))
+        loss = float(np.concatenate(self.losses).sum() / self._total_weight())
         self.losses.clear()
         record: dict[str, Any] = {
             "epoch": self.first_epoch + epoch,
@@ -197,8 +213,7 @@ class Fit:
             "learning_rate": rate,
             "samples_per_second": speed,
         }
-        if trainer.metrics:
-            record |= trainer._metrics(self.source, self.targets)
+        record |= self._training_metrics()
         if self.validation is not None:
             record |= {f"val_{name}": value for name, value in trainer._evaluate(*self.validation).items()}
         trainer.history.append(record)
@@ -209,21 +224,101 @@ class Fit:
             bar.set_description(f"epoch {min(epoch + 2, self.epochs)}/{self.epochs}")
         notify(self.callbacks_of_epochs, "on_epoch_end", trainer, record)
 
+    def _total_weight(self) -> float:
+        """Sum of the weights of the rows of an epoch."""
+        weights = self.targets.weights
+        return float(self.source.rows if weights is None else weights.sum())
+
+    def _training_metrics(self) -> dict[str, float]:
+        return self.trainer._metrics(self.source, self.targets) if self.trainer.metrics else {}
+
     def _warn_of_divergence(self) -> None:
-        step = int(self.call.context[layout.NOT_FINITE]) - 1
+        last = int(self.call.context[layout.NOT_FINITE]) - 1
+        step = self.first_step + last
         epoch = self.first_epoch + step // self.steps_per_epoch
-        loss = float(self.call.kept(layout.LOSSES)[step - int(self.call.context[layout.FIRST_STEP])])
+        loss = float(self.call.kept(layout.LOSSES)[last - int(self.call.context[layout.FIRST_STEP])])
+        of_all = "" if self.steps_per_epoch == ENDLESS else f" of {self.steps_per_epoch}"
         warnings.warn(
-            f"training stopped: the loss is {loss} in epoch {epoch}, step {step % self.steps_per_epoch} of "
-            f"{self.steps_per_epoch}. Try a smaller learning_rate than {self.trainer.learning_rate:g}, standardised "
+            f"training stopped: the loss is {loss} in epoch {epoch}, step {step % self.steps_per_epoch}{of_all}. "
+            f"Try a smaller learning_rate than {self.trainer.learning_rate:g}, standardised "
             "inputs, or dtype='float64'; the model's weights are of no use any more.",
             DivergenceWarning,
             stacklevel=4,
         )
 
 
-def _progress_bar(epochs: int, rows: int, done: int) -> Any:
+class StreamFit(Fit):
+    """A call of `Trainer.fit` on data that is read a window at a time."""
+
+    def __init__(self, trainer: Trainer, stream: Stream, validation: tuple[Source, Targets] | None, epochs: int,
+                 callbacks: list[Any], progress: bool, resume: bool) -> None:
+        self.stream = stream
+        steps = stream.steps  # as far as it is known before reading
+        self.windows = read_ahead(stream.windows(trainer.epochs))
+        window = next(self.windows)  # what is wrong with it is found out before anything is changed
+        super().__init__(trainer, window.source, window.targets, validation, epochs, callbacks, progress, False, resume)
+        del self.source, self.targets  # the call keeps them until the next window is there
+        if steps is not None:
+            self._set_length(steps, stream.rows)
+        elif not window.is_last:
+            # Epochs that were made before an interruption, of a length nobody knows any more, are counted apart.
+            self.epochs -= trainer.epochs - self.first_epoch
+            self.first_update, self.first_epoch = trainer.steps, trainer.epochs
+            self._set_length(ENDLESS, None)
+        self._set_window(window, (trainer.epochs - self.first_epoch) * self.steps_per_epoch)
+
+    def _provide_data(self, step: int) -> None:
+        if step < self.end_of_window:
+            return
+        began = time.perf_counter()
+        if step % self.steps_per_epoch == 0:
+            self.windows.close()
+            self.windows = read_ahead(self.stream.windows(self.first_epoch + step // self.steps_per_epoch))
+        self._set_window(next(self.windows), step)
+        self.seconds += time.perf_counter() - began
+
+    def _stop_reading(self) -> None:
+        self.windows.close()
+
+    def _set_window(self, window: Window, step: int) -> None:
+        """Hand the data from a step on to the call; with the last window of an epoch its length is known."""
+        rows = len(window.order)
+        end = step + -(-rows // self.batch)
+        step_of_epoch = step % self.steps_per_epoch
+        if step_of_epoch == 0:
+            self.weight = 0.0
+        weights = window.targets.weights
+        self.weight += rows if weights is None else float(weights[window.order].sum())
+        if window.is_last:
+            self._set_length(step_of_epoch + end - step, step_of_epoch * self.batch + rows)
+        call = self.call
+        call.set_inputs(window.source)
+        call.set_targets(window.targets)
+        call.keep(layout.ORDER, window.order)
+        call.context[layout.SAMPLES] = rows
+        call.context[layout.UPDATES_BEFORE] = self.first_update + step
+        self.first_step, self.end_of_window = step, end
+
+    def _end_of_slices(self, step: int) -> int:
+        return self.end_of_window
+
+    def _finish_epoch(self, epoch: int, rate: float, speed: float, bar: Any) -> None:
+        if bar is not None and self.rows is not None:
+            bar.total = self.epochs * self.rows
+        super()._finish_epoch(epoch, rate, speed, bar)
+
+    def _total_weight(self) -> float:
+        if not self.weight > 0.0:
+            raise ValueError("sample_weight and class_weight must leave rows with a weight above 0, got none")
+        return self.weight
+
+    def _training_metrics(self) -> dict[str, float]:
+        return {}  # all outputs and targets would have to be in memory
+
+
+def _progress_bar(epochs: int, rows: int | None, done: int) -> Any:
     from tqdm.auto import tqdm
 
-    return tqdm(total=epochs * rows, initial=done * rows, desc=f"epoch {min(done + 1, epochs)}/{epochs}", unit="sample",
+    total, initial = (None, 0) if rows is None else (epochs * rows, done * rows)
+    return tqdm(total=total, initial=initial, desc=f"epoch {min(done + 1, epochs)}/{epochs}", unit="sample",
                 unit_scale=True, mininterval=0.1)

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from . import engine, lbfgs
 from .arrays import Source, Targets, check_inputs, require_finite
+from .augmentation import Augmentation
 from .by_hand import StepByHand
 from .callbacks import check_callbacks
 from .checkpoints import load_trainer, save_trainer
-from .fitting import Fit
+from .fitting import Fit, StreamFit
 from .history import History
 from .kernels import layout
 from .kernels.updates import CLIP_NORM, CLIP_VALUE, DECAY_1, DECAYS_BIASES, L1, L2, WEIGHT_DECAY
@@ -26,6 +27,7 @@ from .metrics import check_metrics
 from .model import MLP, check_seed
 from .optimizers import LBFGS, check_optimizer
 from .schedules import Schedule, Span, check_schedule, step_rates
+from .streams import open_stream
 from .validation import check_flag, check_integer, check_number
 
 LARGE_BYTES = 8 << 20  # inputs above this size are searched for NaN only if training on them goes wrong
@@ -33,7 +35,7 @@ FIRST_STEP = np.zeros(1, np.int64)
 
 
 # Attributes of a trainer that cannot be set once it is made, and the checks of those that can.
-FIXED = ("model", "loss", "optimizer", "schedule", "metrics")
+FIXED = ("model", "loss", "optimizer", "schedule", "metrics", "augmentation")
 SETTING_CHECKS: dict[str, Callable[[Any], float]] = {
     "learning_rate": lambda value: check_number("learning_rate", value, low=0.0, above=True),
     "batch_size": lambda value: check_integer("batch_size", value, low=1, high=1 << 31),
@@ -93,6 +95,8 @@ class Trainer:
     input_noise : float
         Standard deviation of the Gaussian noise that is added to inputs in training, after input_mean and input_std
         were applied; default 0.
+    augmentation : Augmentation, optional
+        How the images in the rows of X are changed at random, anew in every step, before input_mean and input_std.
     accumulation : int
         Number of batches whose gradients make one update, default 1: ``accumulation=4, batch_size=32`` takes the steps
         of ``batch_size=128`` with the memory of 32 rows.
@@ -145,6 +149,7 @@ class Trainer:
         clip_value: float = 0.0,
         input_dropout: float = 0.0,
         input_noise: float = 0.0,
+        augmentation: Augmentation | None = None,
         accumulation: int = 1,
         metrics: Iterable[Any] | None = None,
     ) -> None:
@@ -165,6 +170,7 @@ class Trainer:
         self.clip_value = clip_value
         self.input_dropout = input_dropout
         self.input_noise = input_noise
+        self.augmentation = _check_augmentation(augmentation, model.inputs)
         self.accumulation = accumulation
         self.metrics = check_metrics(metrics, model.output)
         self.seed = check_seed(seed)
@@ -201,7 +207,7 @@ class Trainer:
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         epochs: int = 10,
         validation_data: tuple[Any, Any] | None = None,
         validation_split: float = 0.0,
@@ -211,6 +217,8 @@ class Trainer:
         sample_weight: Any = None,
         class_weight: Any = None,
         resume: bool = False,
+        window: int | None = None,
+        steps_per_epoch: int | None = None,
     ) -> History:
         """Train for a number of epochs; called again, training goes on from where it stood.
 
@@ -220,7 +228,8 @@ class Trainer:
             float32, float64 and uint8 are read where they lie, without a copy; other real dtypes are converted once.
         y : array
             For cross entropy integer labels (n,), or probabilities (n, outputs); for the other losses real numbers
-            (n, outputs), or (n,) for one output: from 0 to 1 for binary cross entropy, -1 or 1 for hinge.
+            (n, outputs), or (n,) for one output: from 0 to 1 for binary cross entropy, -1 or 1 for hinge. None where X
+            gives the targets, see below.
         epochs : int
             Passes over the data, at least 1; default 10.
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
@@ -244,6 +253,11 @@ class Trainer:
             Whether to go on with a call of `fit` that did not come to its end, if there is one: on a trainer from
             `load` with the same data and arguments, training ends with the bits it would have had without the
             interruption. Default False.
+        window : int, optional
+            Rows that are read and shuffled together, at least a batch; see below. By default as many as make 64 MB.
+        steps_per_epoch : int, optional
+            Updates of an epoch, for data that is read in windows; the rest of it is not used. Needed for an iterable
+            that has no end, or with a schedule that goes by epochs.
 
         Returns
         -------
@@ -267,6 +281,26 @@ class Trainer:
         -----
         DivergenceWarning
             If the loss is infinite or NaN; training then stops.
+
+        Notes
+        -----
+        Sets larger than memory are read in windows of rows. While one is trained on, a thread reads the next: there are
+        two in memory. In place of arrays, X may be
+
+        - a `numpy.memmap` of more than 64 MB, with y beside it; with `window` any array that can be sliced, as those of
+          h5py and zarr. It is read in blocks of consecutive rows, 32 to a window, in an order drawn for every epoch.
+          ``numpy.asarray(X)`` is trained on as an array.
+        - an iterable of chunks (X, y) or (X, y, sample_weight), which is iterated for every epoch, or a function that
+          returns one, such as a generator function. An iterator itself is used up by one epoch. All epochs must have
+          the same number of batches.
+        - a data set with ``len(X)``, whose items ``X[i]`` are rows (x, y) or (x, y, sample_weight), as PyTorch has
+          them. The order of the items is drawn for every epoch.
+
+        Then the rows of a window are shuffled, and what they leave of a batch is filled with the rows of the next
+        window. Order and result depend on the seed alone; without `shuffle` they are those of the same rows in arrays.
+        Rows are checked when they are read, and errors tell the chunk; the model is then as the last step left it. An
+        exception of the iterable or the data set ends training and is raised as it is. The metrics are computed on
+        the validation data only; `validation_split` and balanced class weights are for arrays.
         """
         epochs = check_integer("epochs", epochs, low=1)
         split = check_number("validation_split", validation_split, low=0.0, high=1.0, below=True)
@@ -276,13 +310,18 @@ class Trainer:
         by_scipy = isinstance(self.optimizer, LBFGS)
         if by_scipy:
             lbfgs.check_settings(self)
-        source = check_inputs(X, self.model.inputs, self.model.dtype, finite=False)
-        # What has to be converted is searched in its own dtype: numbers may be too large for the model's.
-        large = source.array.nbytes > LARGE_BYTES and source.array.dtype == self.model.dtype and not by_scipy
-        if not large:
-            require_finite("X", source.array, self.model.dtype)
-        targets = self.loss.check_targets(y, source.rows, self.model.outputs, self.model.dtype, sample_weight,
-                                          class_weight)
+        stream = open_stream(self, X, y, sample_weight, class_weight, split, shuffle, window, steps_per_epoch)
+        if stream is not None and by_scipy:
+            raise ValueError("X must be an array in memory with the optimizer 'lbfgs', which takes the whole set in "
+                             f"each step, got {type(X).__name__}")
+        if stream is None:
+            source = check_inputs(X, self.model.inputs, self.model.dtype, finite=False)
+            # What has to be converted is searched in its own dtype: numbers may be too large for the model's.
+            large = source.array.nbytes > LARGE_BYTES and source.array.dtype == self.model.dtype and not by_scipy
+            if not large:
+                require_finite("X", source.array, self.model.dtype)
+            targets = self.loss.check_targets(y, source.rows, self.model.outputs, self.model.dtype, sample_weight,
+                                              class_weight)
         if check_flag("resume", resume) and self.unfinished is not None and self.unfinished["epochs"] != epochs:
             raise ValueError(f"epochs must be {self.unfinished['epochs']} to resume the call of fit that was not "
                              f"finished, got {epochs}")
@@ -309,9 +348,12 @@ class Trainer:
             if by_scipy:
                 lbfgs.Minimisation(self, source, targets, validation, epochs, listeners, progress).run()
                 return self.history
-            fit = Fit(self, source, targets, validation, epochs, listeners, progress, shuffle, resume)
-            if large:
-                fit.defer_check()
+            if stream is not None:
+                fit: Fit = StreamFit(self, stream, validation, epochs, listeners, progress, resume)
+            else:
+                fit = Fit(self, source, targets, validation, epochs, listeners, progress, shuffle, resume)
+                if large:
+                    fit.defer_check()
             fit.run()
         return self.history
 
@@ -567,7 +609,7 @@ class Trainer:
         """Make a call for steps of `batch` rows with this trainer's optimizer and its state."""
         pass_rows = self.batch_size if self.accumulation > 1 else None
         call = engine.training_call(self.model.network, batch, gradients=gradients or self.clip_norm > 0.0,
-                                    pass_rows=pass_rows)
+                                    pass_rows=pass_rows, augmentation=self.augmentation)
         self._set_optimizer(call)
         call.keep(layout.ORDER, np.arange(samples))
         call.context[layout.ORDER_EPOCH] = -1
@@ -583,10 +625,7 @@ class Trainer:
         settings[DECAYS_BIASES] = self.regularise_biases
         settings[DECAY_1 : DECAY_1 + 3] = self.optimizer.settings()
         call.context[layout.DEFERRED] = self.clip_norm > 0.0
-        call.context[layout.INPUT_DROPOUT] = round(self.input_dropout * 2**32)
-        call.keep(layout.INPUT_NOISE, np.array([self.input_noise]))
-        if not self.input_noise:
-            call.context[layout.INPUT_NOISE] = 0
+        call.disturb_inputs(self.input_dropout, self.input_noise)
 
     def _settings(self) -> dict[str, Any]:
         """Return the arguments that are numbers and flags, by name."""
@@ -626,3 +665,14 @@ class Trainer:
         if self._choice is None or not self._choice.suits(work):
             self._choice = engine.ThreadChoice(network.dtype, work)
         return self._choice
+
+
+def _check_augmentation(augmentation: Any, inputs: int) -> Augmentation | None:
+    if augmentation is None:
+        return None
+    if not isinstance(augmentation, Augmentation):
+        raise TypeError(f"augmentation must be an Augmentation or None, got {augmentation!r}")
+    if augmentation.inputs != inputs:
+        raise ValueError(f"augmentation must be of images with as many pixels as the model has inputs, {inputs}, got "
+                         f"the shape {augmentation.shape}")
+    return augmentation
