@@ -83,7 +83,8 @@ class _Buffer:
         self.count = rows.stop
 
     def contents(self) -> Piece:
-        return Piece(self.X, self.y, self.weights if self.weighted else None)
+        rows = slice(self.count)
+        return Piece(self.X[rows], self.y[rows], self.weights[rows] if self.weighted else None)
 
 
 class Stream(ABC):
@@ -365,8 +366,8 @@ def open_stream(trainer: Trainer, X: Any, y: Any, sample_weight: Any, class_weig
     else:
         return None
     if validation_split:
-        raise ValueError("validation_split must be 0 for an X that is read in windows, which validation_data can be "
-                         f"given for, got {validation_split!r}")
+        raise ValueError(f"validation_split must be 0 for an X that is read in windows, got {validation_split!r}; give "
+                         "validation_data")
     if stream.steps is None and trainer.schedule.needs_horizon:
         raise ValueError("steps_per_epoch must be given for the schedule "
                          f"{trainer.schedule!r}, which goes by epochs, and an X of unknown length, got None")
