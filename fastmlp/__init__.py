@@ -5,14 +5,15 @@ from __future__ import annotations
 from . import callbacks, losses, metrics, optimizers, schedules
 from .activations import register_activation
 from .augmentation import Augmentation
-from .callbacks import Callback, CSVLogger, EarlyStopping, LearningRateLogger, StopOnNaN
+from .callbacks import Callback, Checkpoint, CSVLogger, EarlyStopping, LearningRateLogger, StopOnNaN
 from .fitting import DivergenceWarning
 from .gradient_check import GradientReport, gradient_check
 from .history import History
 from .layers import Dense, Maxout
 from .losses import BinaryCrossEntropy, CrossEntropy, Huber, register_loss
+from .lr_find import LearningRates, lr_find
 from .model import MLP
-from .optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, Momentum, NAdam, Nesterov, RMSprop
+from .optimizers import LBFGS, SGD, Adadelta, Adagrad, Adam, AdamW, Momentum, NAdam, Nesterov, RMSprop
 from .perceptron import ConvergenceWarning, Perceptron
 from .scaling import scale_to_range, standardise
 from .serialization import ModelFileError
@@ -22,6 +23,7 @@ from .trainer import Trainer
 __version__ = "0.1.0"
 
 __all__ = [
+    "LBFGS",
     "MLP",
     "SGD",
     "Adadelta",
@@ -32,6 +34,7 @@ __all__ = [
     "BinaryCrossEntropy",
     "CSVLogger",
     "Callback",
+    "Checkpoint",
     "ConvergenceWarning",
     "CrossEntropy",
     "Dense",
@@ -41,6 +44,7 @@ __all__ = [
     "History",
     "Huber",
     "LearningRateLogger",
+    "LearningRates",
     "Maxout",
     "ModelFileError",
     "Momentum",
@@ -54,6 +58,7 @@ __all__ = [
     "get_num_threads",
     "gradient_check",
     "losses",
+    "lr_find",
     "metrics",
     "optimizers",
     "register_activation",

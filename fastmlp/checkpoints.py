@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .activations import ACTIVATIONS
+from .augmentation import Augmentation
 from .callbacks import callback_states
 from .history import History
 from .losses import LOSSES, Loss
@@ -69,7 +70,8 @@ def load_trainer(kind: type[AnyTrainer], path: str | os.PathLike[str], schedule:
     metrics = _chosen_metrics(saved_metrics, metrics, model.output)
     with _damage_reported(path):
         settings = _check_kind("settings", saved["settings"], dict)
-        trainer = kind(model, loss=loss, optimizer=optimizer, schedule=schedule, metrics=metrics, **settings)
+        trainer = kind(model, loss=loss, optimizer=optimizer, schedule=schedule, metrics=metrics,
+                       augmentation=_made_augmentation(saved["augmentation"]), **settings)
         if trainer._settings() != settings:
             raise ValueError(f"settings must be like {trainer._settings()}, got {settings}")
         trainer._pack_state(state)
@@ -86,6 +88,7 @@ def _describe(trainer: Trainer) -> dict[str, Any]:
         "optimizer": _description("optimizer", trainer.optimizer, OPTIMIZERS),
         "schedule": _schedule_description(trainer.schedule),
         "schedule_state": trainer.schedule_state,
+        "augmentation": None if trainer.augmentation is None else dataclasses.asdict(trainer.augmentation),
         "metrics": {metric.name: _is_known(metric, trainer.model.output) for metric in trainer.metrics},
         "steps": trainer.steps,
         "epochs": trainer.epochs,
@@ -129,6 +132,13 @@ def _made(what: str, description: Any, kinds: Mapping[str, Any], hint: str = "")
     if not isinstance(name, str) or name not in kinds:
         raise ValueError(f"{what} must be one of {', '.join(map(repr, kinds))}, got {name!r}{hint}")
     return kinds[name](**settings)
+
+
+def _made_augmentation(description: Any) -> Augmentation | None:
+    if description is None:
+        return None
+    settings = dict(_check_kind("augmentation", description, dict))
+    return Augmentation(**settings | {"shape": tuple(_check_kind("shape", settings.get("shape"), list, tuple))})
 
 
 def _loss_description(loss: Loss) -> dict[str, Any]:

@@ -98,6 +98,16 @@ def test_maxout_takes_the_largest_piece() -> None:
     np.testing.assert_allclose(model.forward(X), wanted / wanted.sum(axis=1, keepdims=True), rtol=1e-12)
 
 
+def test_of_equal_pieces_of_maxout_the_first_one_learns() -> None:
+    model, X, y = case("cross_entropy", [Maxout(4, 3)])
+    weights = model.get_weights()
+    weights[0][:, 4:8], weights[1][4:8] = weights[0][:, :4], weights[1][:4]  # the second piece is the first one
+    model.set_weights(weights)
+    dW, db = model.loss_and_gradients(X, y)[1][:2]
+    assert (dW[:, :4] != 0).any() and (dW[:, 8:] != 0).any()
+    assert (dW[:, 4:8] == 0).all() and (db[4:8] == 0).all()
+
+
 @pytest.mark.parametrize("shared", (False, True))
 def test_gradients_by_learned_slopes(shared: bool) -> None:
     model, X, y = case("cross_entropy", [Dense(23, "prelu", shared=shared), Dense(8, "prelu", alpha=0.1)])
@@ -180,7 +190,7 @@ def test_same_bits_on_any_number_of_threads(threads: Callable[[int], None], laye
                                             options: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "LEAST_PARALLEL_WORK", 1)
     X, y = data(1400, 30, 4, "labels")
-    results = []
+    results: list[list[Any]] = []
     for number in range(1, min(3, available_threads()) + 1):
         threads(number)
         model = MLP([30, *layers, 4], dtype=dtype, seed=0)
@@ -373,6 +383,20 @@ def test_the_loss_of_an_epoch_is_the_weighted_mean() -> None:
     history = Trainer(model, learning_rate=1e-12, batch_size=7).fit(X, y, epochs=1, sample_weight=weights,
                                                                     progress=False)
     assert history["loss"][0] == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("batch", (16, 800))
+def test_each_batch_is_divided_by_the_sum_of_its_own_weights(batch: int) -> None:
+    X, y = data(3 * batch, 6, 3, "labels")
+    weights = np.random.default_rng(1).uniform(0, 3, 3 * batch)
+    whole, parts = (MLP([6, 9, 3], dtype="float64", seed=0) for _ in range(2))
+    Trainer(whole, batch_size=batch).fit(X, y, epochs=1, sample_weight=weights, shuffle=False, progress=False)
+    trainer = Trainer(parts)
+    for begin in range(0, 3 * batch, batch):
+        rows = slice(begin, begin + batch)
+        trainer.step(X[rows], y[rows], sample_weight=weights[rows])
+    for a, b in zip(whole.get_weights(), parts.get_weights(), strict=True):
+        assert a.tobytes() == b.tobytes()
 
 
 @pytest.mark.parametrize("class_weight, by_class", (({0: 3.0, 2: 0.5}, [3.0, 1.0, 0.5]), ("balanced", None)))
