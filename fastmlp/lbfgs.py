@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Vector = NDArray[np.float64]
 
 # Settings of a trainer that change the gradient in a way that is not that of a smooth function of the weights.
-NOT_SMOOTH = ("l1", "weight_decay", "clip_norm", "clip_value", "input_dropout", "input_noise", "augmentation")
+NOT_SMOOTH = ("l1", "weight_decay", "clip_norm", "clip_value", "input_dropout", "input_noise")
 
 
 def require_scipy() -> None:

@@ -284,12 +284,14 @@ def test_max_norm_holds_after_training_and_other_layers_are_free() -> None:
 # ---- accumulation, loops by hand
 
 
+@pytest.mark.parametrize("options", ({"input_dropout": 0.2}, {"input_noise": 0.1}), ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_accumulation_takes_the_steps_of_a_larger_batch(dtype: str) -> None:
+def test_accumulation_takes_the_steps_of_a_larger_batch(dtype: str, options: dict[str, float]) -> None:
+    """What is drawn for a row depends on its place in the batch, however many rows go through at a time."""
     X, y = data(330, 30, 4, "labels")
-    models = [MLP([30, 1100, 4], dtype=dtype, seed=0) for _ in range(2)]
-    Trainer(models[0], batch_size=128).fit(X, y, epochs=2, progress=False)
-    Trainer(models[1], batch_size=32, accumulation=4).fit(X, y, epochs=2, progress=False)
+    models = [MLP([30, Dense(1100, "relu", dropout=0.3), 4], dtype=dtype, seed=0) for _ in range(2)]
+    Trainer(models[0], batch_size=128, **options).fit(X, y, epochs=2, progress=False)
+    Trainer(models[1], batch_size=32, accumulation=4, **options).fit(X, y, epochs=2, progress=False)
     for a, b in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 if dtype == "float64" else 2e-3)
 
