@@ -43,6 +43,8 @@ def check_settings(trainer: Trainer) -> None:
         value = getattr(trainer, name)
         if value:
             raise ValueError(f"{name} must be 0 {why}, got {value!r}")
+    if trainer.augmentation is not None:
+        raise ValueError(f"augmentation must be None {why}, got {trainer.augmentation!r}")
     for number, layer in enumerate(trainer.model.layers):
         if layer.dropout:
             raise ValueError(f"dropout must be 0 in all layers {why}, got {layer.dropout!r} in layer {number}")
@@ -93,6 +95,7 @@ class Minimisation:
     def run(self) -> None:
         trainer = self.trainer
         trainer.stop_training = False
+        trainer.callbacks = self.callbacks
         if self.progress:
             self.bar = _progress_bar(self.epochs, self.source.rows, 0)
         try:
@@ -102,7 +105,10 @@ class Minimisation:
         finally:
             if self.bar is not None:
                 self.bar.close()
-            notify(self.callbacks, "on_train_end", trainer, {})
+            try:
+                notify(self.callbacks, "on_train_end", trainer, {})
+            finally:
+                trainer.callbacks = []
 
     def _minimise(self) -> None:
         from scipy.optimize import minimize

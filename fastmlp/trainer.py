@@ -126,7 +126,7 @@ class Trainer:
     ------
     TypeError, ValueError
         If an argument is not of its kind, or not allowed. With "lbfgs", where what is minimised has to be smooth: l1,
-        weight_decay, clipping, input_dropout, input_noise, layers with dropout or max_norm, and schedules.
+        weight_decay, clipping, input_dropout, input_noise, augmentation, dropout and max_norm of layers; and schedules.
     ImportError
         With "lbfgs", if SciPy is missing.
     """

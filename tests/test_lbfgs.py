@@ -17,7 +17,18 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from fastmlp import MLP, Callback, CSVLogger, Dense, DivergenceWarning, EarlyStopping, Maxout, Trainer, engine
+from fastmlp import (
+    MLP,
+    Augmentation,
+    Callback,
+    CSVLogger,
+    Dense,
+    DivergenceWarning,
+    EarlyStopping,
+    Maxout,
+    Trainer,
+    engine,
+)
 from fastmlp.kernels import layout
 from fastmlp.lbfgs import Minimisation
 from fastmlp.optimizers import LBFGS, check_optimizer
@@ -348,8 +359,12 @@ class Recorder(Callback):
 
 
 def test_callbacks_see_every_iteration_and_the_weights_after_it() -> None:
-    recorder = Recorder()
-    history = fit(make_trainer(), epochs=4, callbacks=[recorder]).history
+    recorder, running = Recorder(), []
+    trainer = make_trainer()
+    history = fit(trainer, epochs=4, callbacks=[recorder, lambda trainer, logs: running.append(trainer.callbacks[0])]
+                  ).history
+    assert running == [recorder] * 4
+    assert trainer.callbacks == []
     assert [event if isinstance(event, str) else event[:2] for event in recorder.events] == [
         "begin", *((event, epoch) for epoch in range(4) for event in ("epoch begins", "epoch ends")), "end"]
     for epoch, (_, _, loss, logs) in enumerate(recorder.events[2:-1:2]):
@@ -557,6 +572,11 @@ def test_settings_that_are_not_smooth_are_refused(name: str, value: float) -> No
 def test_layers_that_are_not_smooth_are_refused(layer: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Trainer(MLP([6, 5, layer, 3]), optimizer="lbfgs")
+
+
+def test_augmentation_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^augmentation must be None with the optimizer 'lbfgs'"):
+        make_trainer(augmentation=Augmentation((2, 3)))
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "step", lambda step: 0.1])
