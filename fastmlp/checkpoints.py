@@ -2,8 +2,8 @@
 
 A checkpoint is a model file (`fastmlp.serialization`) with all that training has beside the model: the optimizer's
 state as tensors ``training.optimizer.<slot>.<name of the parameters>``, and what `_describe` returns as JSON. JSON has
-neither NaN nor infinity nor arrays; objects with a single key stand for them: ``{"$float": "nan"}``, and ``{"$tensor":
-name}`` for an array that lies in the file under that name.
+neither NaN nor infinity nor arrays; objects with a single key stand for them: ``{"$float": "nan"}``, and
+``{"$tensor": name}`` for an array that lies in the file under that name.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ from fastmlp import (
     Momentum,
     RMSprop,
     Trainer,
+    serialization,
     trainer,
 )
 from fastmlp.activations import ACTIVATIONS
@@ -443,6 +444,17 @@ def test_a_model_file_is_no_checkpoint(tmp_path: Path) -> None:
         Trainer.load(tmp_path / "m")
 
 
+def test_what_no_reader_would_take_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serialization, "MAX_HEADER_BYTES", 4000)
+    saved = one()()
+    saved.save(tmp_path / "c")
+    before = (tmp_path / "c").read_bytes()
+    saved.history.append({"note": "x" * 4000})
+    with pytest.raises(ValueError, match="tensors and descriptions must need at most 4000 bytes of JSON, got"):
+        saved.save(tmp_path / "c")
+    assert (tmp_path / "c").read_bytes() == before
+
+
 @pytest.mark.parametrize("path", [None, 3, b"c"])
 def test_paths_are_checked(path: Any) -> None:
     for call in (one()().save, Trainer.load, Checkpoint):
@@ -626,20 +638,22 @@ def test_impossible_descriptions_are_refused(places: tuple[Any, ...], value: Any
         Trainer.load(scratch)
 
 
+@pytest.mark.parametrize("depth", [300, 700, 20_000])
 @pytest.mark.parametrize("places", [("history",), ("schedule", "then"), ("schedule_state",)])
-def test_descriptions_that_are_nested_too_deep(places: tuple[str, ...], good: Path, scratch: Path) -> None:
+def test_descriptions_that_are_nested_too_deep(places: tuple[str, ...], depth: int, good: Path, scratch: Path) -> None:
     tensors, description, training = read_checkpoint_file(good)
     inner: Any = training
     for place in places[:-1]:
         inner = inner[place]
     inner[places[-1]] = "here"
-    deep = '{"kind":"warm_up","steps":1,"then":' * 20_000 + "null" + "}" * 20_000
-    write_model_file(scratch, tensors, description, {"text": "there"})
-    header = json.loads(scratch.read_bytes()[8:][: int.from_bytes(scratch.read_bytes()[:8], "little")])
+    deep = '{"kind":"warm_up","steps":1,"then":' * depth + "null" + "}" * depth
+    write_model_file(scratch, tensors, description, training)
+    contents = scratch.read_bytes()
+    start = 8 + int.from_bytes(contents[:8], "little")
+    header = json.loads(contents[8:start])
     header["__metadata__"]["training"] = json.dumps(training).replace('"here"', deep)
-    numbers = scratch.read_bytes()[8 + int.from_bytes(scratch.read_bytes()[:8], "little"):]
     encoded = json.dumps(header).encode()
-    scratch.write_bytes(len(encoded).to_bytes(8, "little") + encoded + numbers)
+    scratch.write_bytes(len(encoded).to_bytes(8, "little") + encoded + contents[start:])
     with pytest.raises(ModelFileError):
         Trainer.load(scratch)
 
@@ -769,6 +783,7 @@ def test_callbacks_can_be_seen_while_fit_runs_only() -> None:
     assert listed[0] is callbacks[0] and len(listed) == 2
     assert trainer.callbacks == pickled.callbacks == copied.callbacks == []
     for duplicate in (pickled, copied):  # made within fit, and free of its lock
+        assert duplicate._user is None
         duplicate.fit(X, y, epochs=1, progress=False, resume=True)
         assert bits(duplicate) == bits(trainer)
 
