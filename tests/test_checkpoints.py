@@ -40,6 +40,7 @@ from fastmlp import (
     trainer,
 )
 from fastmlp.activations import ACTIVATIONS
+from fastmlp.augmentation import Augmentation
 from fastmlp.callbacks import Checkpoint
 from fastmlp.checkpoints import _decode, _encode
 from fastmlp.losses import LOSSES, HalfSquaredError, Loss
@@ -127,6 +128,8 @@ CASES: dict[str, tuple[Callable[[], Trainer], dict[str, Any]]] = {
                            {"validation_split": 0.2}),
     "metrics and weights": (one(metrics=["accuracy", "f1", "top_2"], loss=CrossEntropy(label_smoothing=0.1)),
                             {"class_weight": "balanced"}),
+    "augmentation": (one(layers=[6, 8, 3], augmentation=Augmentation((3, 2), shift=1.0, elastic_alpha=2.0, noise=0.1)),
+                     {"inputs": 6}),
     "own activation": (one(activation="checkpoint_cube"), {}),
     "groups of rows": (one(batch_size=512), {"rows": 1100}),
     "groups, float64": (one(batch_size=512, dtype="float64", optimizer="nesterov"), {"rows": 1100}),
@@ -136,8 +139,8 @@ CASES: dict[str, tuple[Callable[[], Trainer], dict[str, Any]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_training_goes_on_with_the_same_bits_from_every_epoch(case: str, tmp_path: Path) -> None:
     make, arguments = CASES[case]
-    arguments = {"epochs": EPOCHS, "progress": False, "rows": 60, **arguments}
-    X, y = make_data(arguments.pop("rows"))
+    arguments = {"epochs": EPOCHS, "progress": False, "rows": 60, "inputs": 5, **arguments}
+    X, y = make_data(arguments.pop("rows"), arguments.pop("inputs"))
 
     def callbacks() -> list[Any]:
         return [EarlyStopping("loss", patience=EPOCHS), Checkpoint(tmp_path / "{epoch}")]
@@ -375,6 +378,7 @@ FULL: dict[str, Callable[[], Trainer]] = {
     "restarts": one(schedule=CosineRestarts(2, 1.5, 1e-5)),
     "plateau": one(schedule=ReduceOnPlateau("loss", 0.3, 4, 0.01, 1e-6, 2)),
     "nested": one(schedule=WarmUp(steps=3, then=WarmUp(epochs=2, then=OneCycle(0.4, 20.0, 30.0)))),
+    "augmentation": one(augmentation=Augmentation((1, 5), 1.5, 20.0, 0.1, 5.0, 34.0, 5.0, 0.2)),
     "metrics": one(metrics=["precision", "top_2", "accuracy"]),
     "no metric of ours": lambda: Trainer(MLP([5, 2], output="identity"), "huber", metrics=["r2", "rmse"]),
 }
@@ -388,8 +392,9 @@ def test_all_settings_come_back(name: str, tmp_path: Path) -> None:
     saved.save(tmp_path / "c")
     loaded = Trainer.load(tmp_path / "c")
     assert type(loaded.loss) is type(saved.loss)
-    for attribute in (*trainer.SETTING_CHECKS, "regularise_biases", "seed", "loss", "optimizer", "schedule", "steps",
-                      "epochs", "schedule_state", "stop_training", "unfinished", "callback_states"):
+    for attribute in (*trainer.SETTING_CHECKS, "regularise_biases", "seed", "loss", "optimizer", "schedule",
+                      "augmentation", "steps", "epochs", "schedule_state", "stop_training", "unfinished",
+                      "callback_states"):
         assert getattr(loaded, attribute) == getattr(saved, attribute), attribute
     assert [metric.name for metric in loaded.metrics] == [metric.name for metric in saved.metrics]
     assert repr(loaded.model) == repr(saved.model)
@@ -401,7 +406,7 @@ def test_every_argument_of_a_trainer_is_saved() -> None:
     """A new one needs a thought about how it gets into the file."""
     import inspect
 
-    apart = {"self", "model", "loss", "optimizer", "schedule", "metrics"}
+    apart = {"self", "model", "loss", "optimizer", "schedule", "metrics", "augmentation"}
     assert set(inspect.signature(Trainer.__init__).parameters) - apart == set(one()()._settings())
 
 
@@ -609,6 +614,8 @@ HOSTILE: list[tuple[tuple[Any, ...], Any]] = [
     *((("schedule", "then"), value) for value in (None, "cosine", {"kind": "cosine", "minimum": -1}, {"kind": "x"})),
     (("schedule", "then", "monitor"), "accuracy"),
     *((("schedule_state",), value) for value in (None, [], {"scale": None}, {"scale": "1"}, {"scale": [1]})),
+    *((("augmentation",), value) for value in (3, [], {}, {"shape": 5}, {"shape": [5]}, {"shape": [2, 3]},
+                                               {"shape": [5, 1], "noise": -1.0}, {"shape": [5, 1], "x": 1})),
     *((("metrics",), value) for value in (None, ["accuracy"], "accuracy", {"mae": True}, {"loss": True})),
     *(((name,), value) for name in ("steps", "epochs") for value in (-1, 1.0, None, 1 << 60, [1], True)),
     *((("stop_training",), value) for value in (0, None, "no")),
@@ -626,8 +633,9 @@ HOSTILE: list[tuple[tuple[Any, ...], Any]] = [
     (("callback_states", 0, "state", "best_weights", 0), 3),  # so that a tensor is left over
     *((("history",), value) for value in (None, {}, 3, [3], [None], [[]])),
     *((("history", 0, "loss"), {"$float": value}) for value in ("1", "NaN", 3, None, [])),
-    *(((name,), ...) for name in ("settings", "loss", "optimizer", "schedule", "schedule_state", "metrics", "steps",
-                                  "epochs", "stop_training", "unfinished", "callback_states", "history")),
+    *(((name,), ...) for name in ("settings", "loss", "optimizer", "schedule", "schedule_state", "augmentation",
+                                  "metrics", "steps", "epochs", "stop_training", "unfinished", "callback_states",
+                                  "history")),
 ]
 
 
