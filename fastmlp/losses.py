@@ -55,7 +55,7 @@ class Loss:
             weights = by_class if weights is None else weights * by_class
         if weights is not None and not weights.sum() > 0.0:
             raise ValueError("sample_weight and class_weight must leave rows with a weight above 0, got none")
-        return Targets(source, self.kernel_code(dtype), np.array([self.parameter]), weights)
+        return Targets(source, self.kernel_code(dtype), np.array([self.parameter], np.float64), weights)
 
     def _classes_of(self, source: Source) -> NDArray[np.int64]:
         """Class of each row, for class weights."""

@@ -439,6 +439,14 @@ def test_bad_weights_are_refused(options: dict[str, Any], error: type[Exception]
     assert trainer.steps == 0 and all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
 
 
+@pytest.mark.parametrize("delta", (2, np.float32(2), 2.0))
+def test_the_parameter_of_a_loss_may_be_any_number(delta: Any) -> None:
+    model, X, y = case("huber", [9])
+    e = np.abs(model.forward(X) - 10 * y)
+    wanted = np.where(e <= 2, e**2 / 2, 2 * (e - 1)).mean()
+    assert model.loss_and_gradients(X, 10 * y, fastmlp.Huber(delta))[0] == pytest.approx(wanted, rel=1e-10)
+
+
 # ---- metrics
 
 
