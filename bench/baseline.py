@@ -129,7 +129,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array, Array], 
 }
 
 
-# ---- losses: the mean over the rows, and its derivative by the outputs (for the cross entropies, by z)
+# ---- losses: the mean over the rows, and its derivative by the outputs (for cross entropies and poisson, by z)
 
 
 def cross_entropy(z: Array, y: Array) -> tuple[float, Array]:
@@ -167,11 +167,40 @@ def mean_squared_error(a: Array, y: Array) -> tuple[float, Array]:
     return float(np.mean(error**2)), error * (2 / a.size)
 
 
+def mean_absolute_error(a: Array, y: Array) -> tuple[float, Array]:
+    """Mean absolute error over rows and units; y is (rows, units)."""
+    error = a - y
+    return float(np.mean(np.abs(error))), np.sign(error) / a.size
+
+
+def huber(a: Array, y: Array, d: float = 1.0) -> tuple[float, Array]:
+    """Huber's loss, l (e - l / 2) with l the error e limited to -d ... d, a mean over rows and units."""
+    error = a - y
+    limited = np.clip(error, -d, d)
+    return float(np.mean(limited * (error - limited / 2))), limited / a.size
+
+
+def hinge(a: Array, y: Array) -> tuple[float, Array]:
+    """Hinge loss max(0, 1 - y a), a mean over rows and units; y is (rows, units)."""
+    missing = 1 - y * a
+    return float(np.mean(np.maximum(missing, 0))), (missing > 0) * y / -a.size
+
+
+def poisson(z: Array, y: Array) -> tuple[float, Array]:
+    """Poisson loss e^z - y z, a mean over rows and units; y is (rows, units)."""
+    rate = np.exp(z)
+    return float(np.mean(rate - y * z)), (rate - y) / z.size
+
+
 LOSSES: dict[str, Callable[[Array, Array], tuple[float, Array]]] = {
     "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,
     "half_squared_error": half_squared_error,
     "mean_squared_error": mean_squared_error,
+    "mean_absolute_error": mean_absolute_error,
+    "huber": huber,
+    "hinge": hinge,
+    "poisson": poisson,
 }
 
 
@@ -214,11 +243,58 @@ def adam(w: Array, g: Array, state: State, learning_rate: float, step: int, beta
     w -= rate * m / (np.sqrt(v) / math.sqrt(1 - beta_2**step) + epsilon)
 
 
+def nadam(w: Array, g: Array, state: State, learning_rate: float, step: int, beta_1: float = 0.9,
+          beta_2: float = 0.999, epsilon: float = 1e-8) -> None:
+    """NAdam (Dozat, 2016), with a momentum that grows; the state is the two moments."""
+    m, v = state
+    m *= beta_1
+    m += (1 - beta_1) * g
+    v *= beta_2
+    v += (1 - beta_2) * g**2
+    momenta = [beta_1 * (1 - 0.5 * 0.96 ** (0.004 * t)) for t in range(1, step + 2)]
+    product = math.prod(momenta[:-1])
+    ahead = momenta[-1] / (1 - product * momenta[-1]) * m + (1 - momenta[-2]) / (1 - product) * g
+    w -= learning_rate * ahead / (np.sqrt(v) / math.sqrt(1 - beta_2**step) + epsilon)
+
+
+def adagrad(w: Array, g: Array, state: State, learning_rate: float, step: int, epsilon: float = 1e-10) -> None:
+    """Adagrad (Duchi, Hazan and Singer, 2011): s <- s + g^2; w <- w - r g / (sqrt(s) + epsilon)."""
+    (s,) = state
+    s += g**2
+    w -= learning_rate * g / (np.sqrt(s) + epsilon)
+
+
+def adadelta(w: Array, g: Array, state: State, learning_rate: float, step: int, rho: float = 0.9,
+             epsilon: float = 1e-6) -> None:
+    """Adadelta (Zeiler, 2012, algorithm 1); the state is the mean squares of gradients and of changes."""
+    s, u = state
+    s *= rho
+    s += (1 - rho) * g**2
+    change = np.sqrt((u + epsilon) / (s + epsilon)) * g
+    u *= rho
+    u += (1 - rho) * change**2
+    w -= learning_rate * change
+
+
+def rmsprop(w: Array, g: Array, state: State, learning_rate: float, step: int, decay: float = 0.99,
+            epsilon: float = 1e-8) -> None:
+    """RMSprop (Tieleman and Hinton, 2012); the state is the mean square and a velocity, unused without momentum."""
+    s, _ = state
+    s *= decay
+    s += (1 - decay) * g**2
+    w -= learning_rate * g / (np.sqrt(s) + epsilon)
+
+
+# AdamW is not among them: its update is Adam's, its decay of the weights comes before that.
 OPTIMIZERS: dict[str, tuple[Callable[[Array, Array, State, float, int], None], int]] = {  # update, arrays of state
     "sgd": (sgd, 0),
     "momentum": (momentum, 1),
     "nesterov": (nesterov, 1),
     "adam": (adam, 2),
+    "nadam": (nadam, 2),
+    "adagrad": (adagrad, 1),
+    "adadelta": (adadelta, 2),
+    "rmsprop": (rmsprop, 2),
 }
 
 

@@ -25,6 +25,7 @@ Compare = Callable[..., None]
 quick = pytest.mark.quick
 
 RELU = ACTIVATIONS["relu"].code
+CROSS_ENTROPY = LOSSES["cross_entropy"]().code
 
 dense_shapes = pytest.mark.parametrize(
     ("rows", "inputs", "units", "dtype"),
@@ -118,7 +119,7 @@ def bench_activation_backward(compare: Compare, activation: str, rows: int, unit
     )
 
 
-@pytest.mark.parametrize("loss", list(LOSSES))
+@pytest.mark.parametrize("loss", list(baseline.LOSSES))
 @pytest.mark.parametrize(
     ("rows", "units", "dtype"),
     [
@@ -130,10 +131,11 @@ def bench_activation_backward(compare: Compare, activation: str, rows: int, unit
 )
 def bench_loss_and_delta(compare: Compare, loss: str, rows: int, units: int, dtype: str) -> None:
     outputs, targets = normal(dtype, rows, units), baseline.softmax(normal(dtype, rows, units, seed=1))
+    chosen = LOSSES[loss]()
     compare(
         f"loss_and_delta, {loss}",
         describe(dtype, rows, units),
-        fastmlp=lambda: standalone.loss_and_delta(outputs, targets, LOSSES[loss].code),
+        fastmlp=lambda: standalone.loss_and_delta(outputs, targets, chosen.code, chosen.parameter),
         numpy=lambda: baseline.LOSSES[loss](outputs, targets),
     )
 
@@ -152,12 +154,12 @@ def bench_loss_and_delta_of_labels(compare: Compare, rows: int, units: int, dtyp
     compare(
         "loss_and_delta, cross_entropy of labels",
         describe(dtype, rows, units),
-        fastmlp=lambda: standalone.loss_and_delta(z, labels, LOSSES["cross_entropy"].code),
+        fastmlp=lambda: standalone.loss_and_delta(z, labels, CROSS_ENTROPY),
         numpy=lambda: baseline.cross_entropy(z, labels),
     )
 
 
-@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("optimizer", list(baseline.OPTIMIZERS))
 @pytest.mark.parametrize(
     ("count", "dtype"),
     [
@@ -171,10 +173,13 @@ def bench_update(compare: Compare, optimizer: str, count: int, dtype: str) -> No
     w, g = normal(dtype, count), normal(dtype, count, seed=1)
     update, slots = baseline.OPTIMIZERS[optimizer]
     state = [np.abs(normal(dtype, count, seed=2)) for _ in range(slots)]
-    code, learning_rate, step = OPTIMIZERS[optimizer].code, 1e-3, 10
+    rule, learning_rate, step = OPTIMIZERS[optimizer](), 1e-3, 10
+
+    def updated() -> Any:
+        return standalone.update(rule.code, w, g, state, learning_rate, step, *rule.settings())
 
     def results() -> tuple[Any, Any]:
-        actual = standalone.update(code, w, g, state, learning_rate, step)
+        actual = updated()
         expected = w.copy(), [slot.copy() for slot in state]
         update(expected[0], g, expected[1], learning_rate, step)
         return actual, expected
@@ -182,7 +187,7 @@ def bench_update(compare: Compare, optimizer: str, count: int, dtype: str) -> No
     compare(
         f"update, {optimizer}",
         describe(dtype, count),
-        fastmlp=lambda: standalone.update(code, w, g, state, learning_rate, step),
+        fastmlp=updated,
         numpy=lambda: update(w, g, state, learning_rate, step),
         results=results,
     )

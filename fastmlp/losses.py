@@ -55,7 +55,7 @@ class Loss:
             weights = by_class if weights is None else weights * by_class
         if weights is not None and not weights.sum() > 0.0:
             raise ValueError("sample_weight and class_weight must leave rows with a weight above 0, got none")
-        return Targets(source, self.kernel_code(dtype), np.array([self.parameter], np.float64), weights)
+        return Targets(source, self.kernel_code(dtype), np.array([self.parameter]), weights)
 
     def _classes_of(self, source: Source) -> NDArray[np.int64]:
         """Class of each row, for class weights."""
@@ -84,7 +84,7 @@ class CrossEntropy(Loss):
     @property
     def parameter(self) -> float:
         """The number that the kernel takes."""
-        return self.label_smoothing
+        return float(self.label_smoothing)
 
     def check_y(self, y: Any, rows: int, outputs: int, dtype: np.dtype[Any]) -> Source:
         """Check labels or probabilities."""
@@ -117,7 +117,7 @@ class BinaryCrossEntropy(Loss):
     @property
     def parameter(self) -> float:
         """The number that the kernel takes."""
-        return self.label_smoothing
+        return float(self.label_smoothing)
 
     def check_y(self, y: Any, rows: int, outputs: int, dtype: np.dtype[Any]) -> Source:
         """Check targets from 0 to 1."""
@@ -173,7 +173,7 @@ class Huber(Loss):
     @property
     def parameter(self) -> float:
         """The number that the kernel takes."""
-        return self.delta
+        return float(self.delta)
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,13 @@ def relu(z: Any) -> Array:
     return np.where(wide(z) < 0, 0.0, wide(z))
 
 
-def leaky_relu(z: Any, slope: float) -> Array:
+def leaky_relu(z: Any, slope: Any) -> Array:
     return np.where(wide(z) < 0, slope * wide(z), wide(z))
+
+
+def prelu(z: Any, slopes: Any) -> Array:
+    """z for z >= 0, else a z, with a learned slope a for each unit, or one for all (He et al., 2015)."""
+    return leaky_relu(z, wide(slopes))
 
 
 def elu(z: Any, alpha: float) -> Array:
@@ -104,15 +109,15 @@ def softmax(z: Any) -> Array:
 ACTIVATIONS: dict[str, Callable[..., Array]] = {
     "identity": identity, "sigmoid": sigmoid, "tanh": tanh, "relu": relu, "leaky_relu": leaky_relu, "elu": elu,
     "softmax": softmax, "selu": selu, "softplus": softplus, "exponential": exponential, "step": step, "sign": sign,
-    "gelu": gelu, "silu": silu,
+    "gelu": gelu, "silu": silu, "prelu": prelu,
 }
 
 
-def activation(name: str, z: Any, alpha: float = 0.0) -> Array:
-    return ACTIVATIONS[name](z, alpha) if name in ("leaky_relu", "elu") else ACTIVATIONS[name](z)
+def activation(name: str, z: Any, alpha: Any = 0.0) -> Array:
+    return ACTIVATIONS[name](z, alpha) if name in ("leaky_relu", "elu", "prelu") else ACTIVATIONS[name](z)
 
 
-def derivative(name: str, z: Any, alpha: float = 0.0) -> Array:
+def derivative(name: str, z: Any, alpha: Any = 0.0) -> Array:
     """f'(z), element by element; softmax has a Jacobian instead."""
     z = wide(z)
     if name == "identity":
@@ -123,8 +128,8 @@ def derivative(name: str, z: Any, alpha: float = 0.0) -> Array:
         return 1 - np.tanh(z) ** 2
     if name == "relu":
         return np.where(z > 0, 1.0, 0.0)
-    if name == "leaky_relu":
-        return np.where(z < 0, alpha, 1.0)
+    if name in ("leaky_relu", "prelu"):
+        return np.where(z < 0, wide(alpha), 1.0)
     if name == "elu":
         return np.where(z < 0, alpha * np.exp(np.minimum(z, 0)), 1.0)
     if name == "selu":
@@ -234,12 +239,16 @@ def dense(X: Any, weights: Any, bias: Any) -> Array:
     return wide(X) @ wide(weights) + wide(bias)
 
 
-def backward_delta(delta: Any, weights: Any, z_below: Any, name: str, alpha: float = 0.0) -> Array:
-    """Delta of the layer below: (delta W^T) times f'(z) of that layer, element by element."""
-    by_outputs = wide(delta) @ wide(weights).T
+def delta_from_outputs(by_outputs: Any, z: Any, name: str, alpha: Any = 0.0) -> Array:
+    """Loss by z from loss by f(z): times f'(z), element by element, but for softmax."""
     if name == "softmax":
-        return softmax_backward(softmax(z_below), by_outputs)
-    return by_outputs * derivative(name, z_below, alpha)
+        return softmax_backward(softmax(z), by_outputs)
+    return wide(by_outputs) * derivative(name, z, alpha)
+
+
+def backward_delta(delta: Any, weights: Any, z_below: Any, name: str, alpha: Any = 0.0) -> Array:
+    """Delta of the layer below: (delta W^T) times f'(z) of that layer, element by element."""
+    return delta_from_outputs(wide(delta) @ wide(weights).T, z_below, name, alpha)
 
 
 def weight_gradient(a: Any, delta: Any) -> tuple[Array, Array]:
@@ -247,9 +256,40 @@ def weight_gradient(a: Any, delta: Any) -> tuple[Array, Array]:
     return wide(a).T @ wide(delta), wide(delta).sum(axis=0)
 
 
-# ---- a network: layers is a list of (W, b, name of the activation, alpha)
+def slope_gradient(by_outputs: Any, z: Any, slopes: Any) -> Array:
+    """da_j = sum over rows of the loss by outputs times min(z, 0), of prelu; over units, too, if they share a."""
+    by_slopes = (wide(by_outputs) * np.minimum(wide(z), 0)).sum(axis=0)
+    return by_slopes if len(by_slopes) == len(slopes) else by_slopes.sum(keepdims=True)
 
-Layer = tuple[Any, Any, str, float]
+
+# ---- a network: layers is a list of (W, b, name of the activation, alpha); alpha is the array of slopes of prelu
+
+Layer = tuple[Any, Any, str, Any]
+ALPHAS = {"leaky_relu": 0.01, "elu": 1.0}  # unless the layer has another
+
+
+def layers_of(model: Any) -> list[Layer]:
+    """The dense layers of a model, with the weights that it has now."""
+    arrays = iter(model.get_weights())
+    layers = []
+    for layer in model.layers:
+        weights, bias, name = next(arrays), next(arrays), str(layer.activation)
+        alpha = ALPHAS.get(name, 0.0) if layer.alpha is None else layer.alpha
+        layers.append((weights, bias, name, next(arrays) if name == "prelu" else alpha))
+    assert next(arrays, None) is None
+    return layers
+
+
+def parameters_of(layers: list[Layer]) -> list[Array]:
+    """[W0, b0, W1, b1, ...] in float64; a layer of prelu has a third array."""
+    return [wide(p).copy() for W, b, name, alpha in layers for p in ((W, b, alpha) if name == "prelu" else (W, b))]
+
+
+def with_parameters(layers: list[Layer], parameters: Iterable[Any]) -> list[Layer]:
+    """The same layers with other parameters."""
+    arrays = iter(parameters)
+    return [(next(arrays), next(arrays), name, next(arrays) if name == "prelu" else alpha)
+            for _, _, name, alpha in layers]
 
 
 def stage(X: Any, mean: Any = 0.0, scale: Any = 1.0) -> Array:
@@ -269,23 +309,21 @@ def forward(X: Any, layers: list[Layer]) -> Array:
 
 
 def loss_and_gradients(X: Any, targets: Any, layers: list[Layer], loss: str) -> tuple[float, list[Array]]:
-    """Mean loss over the rows, and [dW0, db0, dW1, db1, ...]; targets are (rows, outputs)."""
+    """Mean loss over the rows, and its gradient by `parameters_of` the layers; targets are (rows, outputs)."""
     z = preactivations(X, layers)
     outputs = [activation(name, z_l, alpha) for (_, _, name, alpha), z_l in zip(layers, z, strict=True)]
-    *_, (_, _, name, alpha) = layers
-    if loss in FROM_PREACTIVATIONS:
-        row_losses, delta = LOSSES[loss](z[-1], targets)
-    else:
-        row_losses, by_outputs = LOSSES[loss](outputs[-1], targets)
-        delta = (softmax_backward(outputs[-1], by_outputs) if name == "softmax"
-                 else by_outputs * derivative(name, z[-1], alpha))
-    delta = delta / len(delta)
+    from_preactivations = loss in FROM_PREACTIVATIONS
+    row_losses, derivatives = LOSSES[loss](z[-1] if from_preactivations else outputs[-1], targets)
+    by_outputs = derivatives / len(derivatives)  # for the last layer perhaps by pre-activations
     inputs = [wide(X), *outputs[:-1]]
     gradients: list[Array] = []
     for l in range(len(layers) - 1, -1, -1):
-        gradients[:0] = weight_gradient(inputs[l], delta)
-        if l > 0:
-            delta = backward_delta(delta, layers[l][0], z[l - 1], layers[l - 1][2], layers[l - 1][3])
+        weights, _, name, alpha = layers[l]
+        is_delta = from_preactivations and l == len(layers) - 1
+        delta = by_outputs if is_delta else delta_from_outputs(by_outputs, z[l], name, alpha)
+        slopes = [slope_gradient(by_outputs, z[l], alpha)] if name == "prelu" else []
+        gradients[:0] = [*weight_gradient(inputs[l], delta), *slopes]
+        by_outputs = delta @ wide(weights).T
     return float(row_losses.mean()), gradients
 
 
@@ -376,10 +414,9 @@ def regularise(w: Any, g: Any, rate: float, l1: float = 0.0, weight_decay: float
 
 def train(X: Any, targets: Any, layers: list[Layer], loss: str, optimizer: str, rate: float, batches: Iterable[Any],
           l2: float = 0.0) -> tuple[list[float], list[Layer]]:
-    """Losses and layers after one update for each index list of `batches`; biases are not regularised."""
+    """Losses and layers after one update for each index list of `batches`; only weights are regularised."""
     X, targets = wide(X), wide(targets)
-    layers = [(wide(W), wide(b), name, alpha) for W, b, name, alpha in layers]
-    parameters = [p for W, b, _, _ in layers for p in (W, b)]
+    parameters = parameters_of(layers)
     states = [new_state(optimizer, p) for p in parameters]
     losses = []
     for step, rows in enumerate(batches, 1):
@@ -387,9 +424,8 @@ def train(X: Any, targets: Any, layers: list[Layer], loss: str, optimizer: str, 
         losses.append(value)
         for i, g in enumerate(gradients):
             parameters[i], states[i] = update(optimizer, parameters[i], g, states[i], rate, step,
-                                              l2=l2 if i % 2 == 0 else 0.0)
-        layers = [(parameters[2 * l], parameters[2 * l + 1], name, alpha)
-                  for l, (_, _, name, alpha) in enumerate(layers)]
+                                              l2=l2 if parameters[i].ndim == 2 else 0.0)
+        layers = with_parameters(layers, parameters)
     return losses, layers
 
 

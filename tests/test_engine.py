@@ -13,16 +13,19 @@ import pytest
 from naive import DTYPES, Array
 
 import fastmlp
-from fastmlp import MLP, Trainer, engine
-from fastmlp.kernels import layout
+from fastmlp import MLP, Augmentation, Dense, Maxout, Trainer, engine
+from fastmlp.kernels import activations, layout
+from fastmlp.kernels.augmentation import scratch_size
 from fastmlp.kernels.simd import TILE_ROWS
 
-OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam")
+OPTIMIZERS = tuple(naive.RULES)
 
 # Sizes, hidden activation, output activation, loss.
 NETWORKS = {"relu": ([17, 33, 20, 10], "relu", "softmax", "cross_entropy"),
             "softmax inside": ([17, 33, 20, 10], "softmax", "softmax", "mean_squared_error"),
-            "one layer": ([40, 3], "relu", "sigmoid", "binary_cross_entropy")}
+            "one layer": ([40, 3], "relu", "sigmoid", "binary_cross_entropy"),
+            "learned slopes": ([17, 33, 20, 10], "prelu", "softmax", "cross_entropy"),
+            "kept slopes": ([17, 33, 20, 10], "gelu", "silu", "huber")}
 
 
 # ---- memory
@@ -37,29 +40,55 @@ def check_places(places: list[tuple[int, int]], size: int, dtype: Any) -> None:
     assert sum(places[-1]) <= size
 
 
+LAYERS: dict[str, list[Any]] = {
+    **{name: [sizes[0], *(Dense(units, activation) for units in sizes[1:-1]), Dense(sizes[-1], output)]
+       for name, (sizes, activation, output, _) in NETWORKS.items()},
+    "maxout": [17, Maxout(33, 3), Maxout(20, dropout=0.5), Dense(10, "softmax")],
+    "dropout": [17, Dense(33, "tanh", dropout=0.5), Dense(20, "prelu", dropout=0.5), Dense(10, "softmax")],
+}
+
+
+def kept_in_training(table: Array, drops: bool) -> list[bool]:
+    """For each row of the table whether the backward pass needs more than the outputs."""
+    return [code in (activations.GELU, activations.SILU, activations.PRELU) or (drops and dropout > 0)
+            for code, dropout in table[:, [layout.ACTIVATION, layout.DROPOUT]]]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("shared", (True, False))
-def test_the_memory_of_a_call_has_room_for_everything_without_overlap(name: str, dtype: str, shared: bool) -> None:
-    sizes, activation, output, _ = NETWORKS[name]
-    network = MLP(sizes, activation, output, dtype=dtype).network
+@pytest.mark.parametrize("use", ("training", "gradients", "prediction"))  # with dropout, without, nothing kept at all
+def test_the_memory_of_a_call_has_room_for_everything_without_overlap(name: str, dtype: str, shared: bool,
+                                                                      use: str) -> None:
+    network = MLP(LAYERS[name], dtype=dtype).network
     rows, threads = 37, 3
-    call = engine.Call(network, rows, threads, shared=shared)
+    training, drops = use != "prediction", use == "training"
+    images = Augmentation((network.inputs, 1), shift=1.0) if drops else None
+    call = engine.Call(network, rows, threads, shared=shared, training=training, drops=drops, augmentation=images)
     context, table = call.context, call.kept(layout.LAYERS)
     workspace, scratch = call.kept(layout.WORKSPACE), call.kept(layout.SCRATCH)
+    sizes = [network.inputs, *table[:, layout.UNITS].tolist()]
 
+    assert bool(table[:, layout.DROPOUT].any()) == (drops and name in ("maxout", "dropout"))
+    keeps = kept_in_training(network.table, drops)
+    assert (table[:, layout.KEPT] != 0).tolist() == [training and kept for kept in keeps]
+    assert (table[:, layout.DELTAS] != 0).tolist() == [training] * (len(table) - 1) + [True]
+    fields = (layout.OUTPUTS, layout.DELTAS, layout.KEPT)
     blocks = [(int(layer[field]), panels.panels_size(rows, units, dtype))
-              for layer, units in zip(table, sizes[1:], strict=True) for field in (layout.OUTPUTS, layout.DELTAS)]
+              for layer, units in zip(table, sizes[1:], strict=True) for field in fields
+              if field == layout.OUTPUTS or layer[field]]
     check_places(blocks, len(workspace) if shared else int(context[layout.WORKSPACE_SIZE]), dtype)
     if shared:
         assert context[layout.WORKSPACE_SIZE] == 0
     else:
         assert len(workspace) == threads * context[layout.WORKSPACE_SIZE]
 
-    widest = max(sizes[1:] if activation == "softmax" else sizes[-1:])
+    widest = max(sizes[1:] if name == "softmax inside" else sizes[-1:])
     register_of_rows = panels.padded_columns(widest, dtype) * panels.lanes(dtype)
     width = panels.panel_width(dtype)
-    check_places([(0, width * width),
+    augmented = [(int(context[layout.SCRATCH_IMAGE]), scratch_size(network.inputs, 1)),
+                 (int(context[layout.SCRATCH_AUGMENTED]), rows * network.inputs)] if drops else []
+    check_places([*augmented, (0, width * width),
                   (int(context[layout.SCRATCH_ROWS]), 3 * register_of_rows + 2 * panels.lanes(dtype)),
                   (int(context[layout.SCRATCH_PANEL]), (max(sizes[2:], default=0) + 1) * width),
                   (int(context[layout.SCRATCH_LINE]), sizes[0]),
@@ -123,11 +152,8 @@ def test_losses_and_gradients_of_a_batch_in_passes(name: str, rows: int, dtype: 
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     in_passes(monkeypatch, rows)
     model, loss, X, y, targets = data_for(name, 60, dtype)
-    weights = model.get_weights()
-    layers = [(W, b, str(layer.activation), 0.0)
-              for W, b, layer in zip(weights[::2], weights[1::2], model.layers, strict=True)]
     value, gradients = model.loss_and_gradients(X, y, loss)
-    wanted, exact = naive.loss_and_gradients(X, targets, layers, loss)
+    wanted, exact = naive.loss_and_gradients(X, targets, naive.layers_of(model), loss)
     tolerance = 200 * float(np.finfo(dtype).eps)
     assert value == pytest.approx(wanted, rel=tolerance)
     for found, gradient in zip(gradients, exact, strict=True):

@@ -8,25 +8,17 @@ from typing import Any
 import naive
 import numpy as np
 import pytest
+from naive import layers_of
 
-from fastmlp import MLP, Dense, engine
+from fastmlp import MLP, Dense, Maxout, engine
 from fastmlp.activations import ACTIVATIONS
 
 Array = np.ndarray[Any, Any]
 
-KINKS = ("relu", "leaky_relu", "elu", "selu", "step", "sign")
+KINKS = ("relu", "leaky_relu", "prelu", "elu", "selu", "step", "sign")
 FLAT = ("step", "sign")  # with derivative zero
 CLASSIFYING = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}
 SQUARED = ("half_squared_error", "mean_squared_error")
-
-
-def layers_of(model: MLP) -> list[naive.Layer]:
-    weights = model.get_weights()
-    layers = []
-    for layer, w, b in zip(model.layers, weights[::2], weights[1::2], strict=True):
-        name = str(layer.activation)
-        layers.append((w, b, name, ACTIVATIONS[name].alpha if layer.alpha is None else layer.alpha))
-    return layers
 
 
 def naive_loss(X: Any, targets: Any, layers: list[naive.Layer], loss: str) -> float:
@@ -38,20 +30,20 @@ def naive_loss(X: Any, targets: Any, layers: list[naive.Layer], loss: str) -> fl
 
 def differences(X: Any, targets: Any, layers: list[naive.Layer], loss: str, step: float = 2e-5) -> list[Array]:
     """The gradient by central differences, one parameter after the other."""
-    copies = [(naive.wide(w).copy(), naive.wide(b).copy(), name, alpha) for w, b, name, alpha in layers]
+    parameters = naive.parameters_of(layers)
+    copies = naive.with_parameters(layers, parameters)
     gradients = []
-    for w, b, _, _ in copies:
-        for array in (w, b):
-            gradient = np.zeros_like(array)
-            for place in np.ndindex(array.shape):
-                kept = array[place]
-                array[place] = kept + step
-                above = naive_loss(X, targets, copies, loss)
-                array[place] = kept - step
-                below = naive_loss(X, targets, copies, loss)
-                array[place] = kept
-                gradient[place] = (above - below) / (2 * step)
-            gradients.append(gradient)
+    for array in parameters:
+        gradient = np.zeros_like(array)
+        for place in np.ndindex(array.shape):
+            kept = array[place]
+            array[place] = kept + step
+            above = naive_loss(X, targets, copies, loss)
+            array[place] = kept - step
+            below = naive_loss(X, targets, copies, loss)
+            array[place] = kept
+            gradient[place] = (above - below) / (2 * step)
+        gradients.append(gradient)
     return gradients
 
 
@@ -261,6 +253,7 @@ def test_float32_is_float64_but_for_rounding(activation: str, loss: str, rows: i
 @pytest.mark.parametrize(("loss", "activation", "output"), [
     ("cross_entropy", "relu", "softmax"), ("binary_cross_entropy", "softmax", "sigmoid"),
     ("half_squared_error", "tanh", "identity"), ("mean_squared_error", "elu", "softmax"),
+    ("cross_entropy", "prelu", "softmax"), ("half_squared_error", "gelu", "prelu"),
 ])
 def test_rows_in_groups(rows: int, loss: str, activation: str, output: str) -> None:
     model, X, y, targets = make_case([4, 6, 5, 3], loss, rows, activation=activation, output=output)
@@ -330,10 +323,14 @@ def test_gradients_come_in_the_order_and_shapes_of_the_weights() -> None:
     model = MLP([4, 6, 3])
     _, gradients = model.loss_and_gradients(np.ones((2, 4)), [0, 1])
     assert [g.shape for g in gradients] == [w.shape for w in model.get_weights()] == [(4, 6), (6,), (6, 3), (3,)]
+    model = MLP([4, Dense(6, "prelu"), Dense(5, "prelu", shared=True), Maxout(2, 3), 3])
+    _, gradients = model.loss_and_gradients(np.ones((2, 4)), [0, 1])
+    assert [g.shape for g in gradients] == [w.shape for w in model.get_weights()] == [
+        (4, 6), (6,), (6,), (6, 5), (5,), (1,), (5, 6), (6,), (2, 3), (3,)]
 
 
 @pytest.mark.parametrize(("arguments", "error", "name"), [
-    ({"loss": "hinge"}, ValueError, "loss"),
+    ({"loss": "focal"}, ValueError, "loss"),
     ({"loss": None}, TypeError, "loss"),
     ({"loss": "binary_cross_entropy"}, ValueError, "loss"),
     ({"X": np.ones((2, 3))}, ValueError, "X"),

@@ -25,7 +25,14 @@ CODES = {"identity": activations.IDENTITY, "sigmoid": activations.SIGMOID, "tanh
          "relu": activations.RELU, "leaky_relu": activations.LEAKY_RELU, "elu": activations.ELU}
 ALPHA = {"leaky_relu": 0.125, "elu": 1.5}
 STEEPEST = {"sigmoid": 0.25, "elu": 1.5}  # the largest f'(z), where it is not 1
-OPTIMIZERS = {"sgd": updates.SGD, "momentum": updates.MOMENTUM, "nesterov": updates.NESTEROV, "adam": updates.ADAM}
+OPTIMIZERS = {"sgd": updates.SGD, "momentum": updates.MOMENTUM, "nesterov": updates.NESTEROV, "adam": updates.ADAM,
+              "nadam": updates.NADAM, "adagrad": updates.ADAGRAD, "adadelta": updates.ADADELTA,
+              "rmsprop": updates.RMSPROP}
+# What `coefficients_of` chooses for all of them.
+CONSTANTS = {"adagrad": {"epsilon": 1e-8}, "adadelta": {"rho": 0.999, "epsilon": 1e-8},
+             "rmsprop": {"decay": 0.999, "momentum": 0.9}}
+# How far three steps go at most whatever the gradient is, in learning rates: RMSprop's first one is 1 / sqrt(0.001).
+LONGEST = {"adam": 3.0, "nadam": 6.0, "adagrad": 3.0, "adadelta": 0.1, "rmsprop": 150.0}
 
 # rows, inputs, units
 SHAPES = [(1, 1, 1), (2, 1, 3), (1, 7, 16), (15, 2, 1), (16, 16, 16), (17, 15, 33), (33, 100, 10), (14, 31, 32),
@@ -50,7 +57,8 @@ class Layer:
 
     def __init__(self, dtype: str, rows: int, inputs: int, units: int, seed: int = 0, whole: bool = False) -> None:
         rng = np.random.default_rng(seed)
-        self.rng, self.dtype, self.kernels = rng, np.dtype(dtype), kernel_table(np.dtype(dtype))
+        self.rng, self.dtype = rng, np.dtype(dtype)
+        self.kernels = kernel_table(self.dtype, dense.regularised_update)
         self.rows, self.inputs, self.units = rows, inputs, units
         self.begin, self.end = 0, rows  # what `forward` and `backward` work on
 
@@ -479,15 +487,16 @@ def test_updates_fused_with_the_gradient(dtype: str, name: str, shape: tuple[int
         case.gradient(OPTIMIZERS[name], coefficients_of(OPTIMIZERS[name], step, rate, l2), state)
         for i in (0, 1):
             wanted[i], states[i] = naive.update(name, wanted[i], gradients[i], states[i], rate, step,
-                                                l2=l2 if i == 0 else 0.0)
+                                                l2=l2 if i == 0 else 0.0, **CONSTANTS.get(name, {}))
     magnitudes = naive.weight_gradient(np.abs(case.X), np.abs(case.delta))
     for found, w, m, start, g in zip(layout.unpack_layer(case.layer, case.parameters), wanted, magnitudes,
                                      (case.W, case.b), gradients, strict=True):
         error = error_bound(case.rows, m, dtype)  # of the gradient
-        # Adam divides by the gradient's size: there the relative error counts, and a step is one rate long at most.
-        moved = (3 * rate * np.minimum(1.0, error / np.maximum(np.abs(g + l2 * start), 1e-30)) if name == "adam"
+        # Adam and its kin divide by the gradient's size: there the relative error counts, and steps are of one length.
+        longest = LONGEST.get(name, 1.0) * rate
+        moved = (longest * np.minimum(1.0, error / np.maximum(np.abs(g + l2 * start), 1e-30)) if name in LONGEST
                  else 10 * rate * error)
-        rounding = 20 * np.finfo(dtype).eps * (np.abs(start) + np.abs(w) + rate)
+        rounding = 20 * np.finfo(dtype).eps * (np.abs(start) + np.abs(w) + longest)
         assert (np.abs(found - w) <= moved + rounding).all()
 
 

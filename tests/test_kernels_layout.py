@@ -92,6 +92,54 @@ def test_every_element_has_a_place_of_its_own(dtype: str) -> None:
     assert sorted(places) == list(range(layout.parameter_count(table)))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(deadline=None, max_examples=50)
+@given(sizes=SIZES, data=st.data())
+def test_learned_slopes_and_pieces_lie_apart_and_come_back(dtype: str, sizes: list[int], data: st.DataObject) -> None:
+    """Slopes follow all weights: a number for each column, or a register full of one; maxout is a row of its own."""
+    depth = len(sizes) - 1
+    kinds = data.draw(st.lists(st.sampled_from((layout.NO_SLOPES, layout.A_SLOPE_A_UNIT, layout.ONE_SLOPE, "maxout")),
+                               min_size=depth, max_size=depth))
+    pieces = [data.draw(st.integers(2, 4)) if kind == "maxout" else 0 for kind in kinds]
+    slopes = [layout.NO_SLOPES if kind == "maxout" else int(kind) for kind in kinds]
+    table = layout.layer_table(sizes, [3] * depth, np.dtype(dtype), pieces, slopes)
+    dense, end = [row for row in table if layout.has_weights(row)], 0
+    assert len(dense) == depth
+    assert len(table) == depth + kinds.count("maxout")
+    for row in dense:
+        assert row[layout.WEIGHTS] == end
+        end += (int(row[layout.INPUTS]) + 1) * int(row[layout.PADDED])
+    for row, kind in zip(dense, kinds, strict=True):
+        has_slopes = kind in (layout.A_SLOPE_A_UNIT, layout.ONE_SLOPE)
+        assert row[layout.SLOPES] == (end if has_slopes else 0)
+        assert row[layout.SHARED] == (kind == layout.ONE_SLOPE)
+        end += (lanes(dtype) if kind == layout.ONE_SLOPE else int(row[layout.PADDED])) if has_slopes else 0
+    assert layout.parameter_count(table) == end
+    for pool, before in zip(table[1:], table, strict=False):
+        if not layout.has_weights(pool):  # each piece begins with a panel
+            assert pool[layout.INPUTS] == before[layout.UNITS] == before[layout.PADDED]
+            assert pool[layout.INPUTS] % (pool[layout.PIECES] * panel_width(dtype)) == 0
+
+    shapes = []
+    for inputs, units, kind, count in zip(sizes[:-1], sizes[1:], kinds, pieces, strict=True):
+        columns = units * (count or 1)
+        shapes += [(inputs, columns), (columns,)]
+        shapes += [(units,)] if kind == layout.A_SLOPE_A_UNIT else [(1,)] if kind == layout.ONE_SLOPE else []
+    assert layout.array_shapes(table) == shapes
+    assert [name for names in layout.array_names(table) for name in names] == [
+        "weights" if len(shape) == 2 else "bias" if i and len(shapes[i - 1]) == 2 else "slopes"
+        for i, shape in enumerate(shapes)]
+    rng = np.random.default_rng(len(shapes))
+    arrays = [rng.normal(size=shape).astype(dtype) for shape in shapes]
+    parameters = layout.aligned_zeros(end, np.dtype(dtype))
+    layout.pack(table, parameters, arrays)
+    for found, given_array in zip(layout.unpack(table, parameters), arrays, strict=True):
+        np.testing.assert_array_equal(found, given_array)
+        assert not np.shares_memory(found, parameters)
+    repeated = (lanes(dtype) - 1) * kinds.count(layout.ONE_SLOPE)
+    assert np.count_nonzero(parameters) == sum(array.size for array in arrays) + repeated
+
+
 def test_unpacked_arrays_are_copies() -> None:
     table = table_of([3, 4], "float64")
     parameters = layout.aligned_zeros(layout.parameter_count(table), np.dtype(np.float64))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import itertools
 import math
 import mmap
 import os
@@ -114,14 +115,17 @@ def run_kernels(placement: str) -> None:
     """Every kernel with every array as long as its description says, and not an element longer."""
     import panels
 
-    from fastmlp.kernels import activations, batches, dense, layout, losses, tile, transposes, updates
-    from fastmlp.kernels.linking import kernel_table
+    from fastmlp.custom import activation_function
+    from fastmlp.kernels import activations, batches, dense, layout, losses, noise, special, tile, transposes, updates
+    from fastmlp.kernels.linking import KERNELS, kernel_table
     from fastmlp.kernels.simd import TILE_ROWS, TILE_VECTORS
 
     guard = Guard(placement)
     rng = np.random.default_rng(0)
+    plain = [code for code in range(activations.PRELU) if code != activations.SOFTMAX]
+    user_function = activation_function(lambda z: z / (1 + abs(z)), lambda z: 1 / (1 + abs(z)) ** 2)
     for dtype in map(np.dtype, DTYPES):
-        kernels = guard.copy(kernel_table(dtype))
+        kernels = guard.copy(kernel_table(dtype, *KERNELS))
         lanes, width = panels.lanes(dtype), panels.panel_width(dtype)
 
         def numbers(*shape: int, dtype: Any = dtype) -> Any:
@@ -171,7 +175,7 @@ def run_kernels(placement: str) -> None:
             layout.pack_layer(layer, parameters, numbers(inputs, units), numbers(units))
             a = in_panels(numbers(rows, inputs))
 
-            for code in range(activations.SOFTMAX):
+            for code in plain:
                 outputs = empty_panels(rows, units)
                 dense.forward(kernels, layer, parameters, a, outputs, rows, 0, rows, code, 0.5, 0, 0, 0,
                               panels_of_units * tiles)
@@ -179,7 +183,7 @@ def run_kernels(placement: str) -> None:
 
             deltas = in_panels(numbers(rows, units), padding=0.0)
             outputs_below = guard.copy(np.abs(np.tanh(numbers(rows * padded_below))))
-            for code in range(activations.SOFTMAX):
+            for code in set(plain) - {*activations.KEEPS_SLOPE}:
                 deltas_below = empty_panels(rows, inputs)
                 dense.backward(kernels, layer, below, parameters, deltas, deltas_below, outputs_below, rows, 0, rows,
                                code, 0.5, guard.empty((units + 1) * min(width, padded_below), dtype), 0,
@@ -188,7 +192,7 @@ def run_kernels(placement: str) -> None:
 
             state, gradients = guard.zeros(2 * count, dtype), guard.zeros(count, dtype)
             settings = np.zeros(updates.SETTINGS)
-            settings[:4] = 0.1, 0.9, 0.999, 1e-8
+            settings[:7] = 0.1, 0.9, 0.999, 1e-8, 0.01, 0.02, 0.5  # L2, the optimizer's, L1, decay of weights, clipping
             for optimizer in range(updates.NADAM + 1):
                 coefficients = guard.zeros(updates.COEFFICIENTS)
                 updates.step_coefficients.py_func(optimizer, settings, 0.01, 1, coefficients)
@@ -200,13 +204,67 @@ def run_kernels(placement: str) -> None:
                 assert np.isfinite(gradients).all()
                 assert np.isfinite(parameters).all()
                 if optimizer != updates.WRITE_GRADIENT:
-                    w, g, one, two = (guard.copy(numbers(padded)) for _ in range(4))
-                    updates.update(kernels, optimizer, coefficients, 1, padded, w, g, one, np.abs(two, out=two))
+                    w, g, one, two = (guard.copy(np.abs(numbers(padded))) for _ in range(4))
+                    updates.regularise(kernels, coefficients, 1, padded, w, g)
+                    updates.update(kernels, optimizer, coefficients, 1, padded, w, g, one, two)
+                    assert np.isfinite([w, g, one, two]).all()
 
-            for code in range(activations.SOFTMAX):
+            # What keeps something for the backward pass: the outputs, and right behind them what is kept.
+            for code, slopes, dropout in itertools.product((activations.TANH, *activations.KEEPS_SLOPE),
+                                                           (layout.A_SLOPE_A_UNIT, layout.ONE_SLOPE), (0, 2**31)):
+                table = layout.layer_table([inputs, units, 2], [code, 0], dtype, slopes=[slopes, layout.NO_SLOPES])
+                keeping, above = map(guard.copy, table)
+                count = layout.parameter_count(table)
+                parameters = guard.copy(numbers(count))
+                keeping[[layout.KEPT, layout.DROPOUT]] = rows * padded, dropout
+                keeping[layout.FUNCTION] = user_function.address(dtype)
+                workspace = guard.empty(2 * rows * padded, dtype)
+                dense.forward(kernels, keeping, parameters, a, workspace, rows, 0, rows, code, 0.5, 3, 5, 0,
+                              panels_of_units * tiles)
+                assert np.isfinite(workspace).all()
+                deltas_below = empty_panels(rows, units)
+                dense.backward(kernels, above, keeping, parameters, in_panels(numbers(rows, 2), padding=0.0),
+                               deltas_below, workspace, rows, 0, rows, code, 0.5,
+                               guard.empty(3 * min(width, padded), dtype), 0, panels_of_units * tiles)
+                assert np.isfinite(deltas_below).all()
+                # The deltas lie where the outputs did: as far from what was kept.
+                workspace[: rows * padded], keeping[layout.DELTAS] = deltas_below, keeping[layout.OUTPUTS]
+                coefficients = guard.zeros(updates.COEFFICIENTS)
+                updates.step_coefficients.py_func(updates.ADAM, settings, 0.01, 1, coefficients)
+                for accumulate in (0, 1):
+                    dense.gradient(kernels, keeping, a, workspace, rows, updates.ADAM, coefficients, parameters,
+                                   guard.zeros(2 * count, dtype), count, guard.zeros(count, dtype), accumulate,
+                                   guard.empty(width * width, dtype), 0, panels_of_units * panels_of_inputs)
+                assert np.isfinite(parameters).all()
+
+            for pieces, dropout in ((2, 0), (3, 2**30)):
+                table = layout.layer_table([inputs, units], [0], dtype, pieces=[pieces])
+                maxima = guard.copy(table[1])
+                maxima[[layout.KEPT, layout.DROPOUT]] = rows * padded * (dropout > 0), dropout
+                columns = int(maxima[layout.INPUTS])
+                z = guard.copy(numbers(rows * columns))
+                workspace = guard.empty(rows * padded * (1 + (dropout > 0)), dtype)
+                deltas_of_z = guard.empty(rows * columns, dtype)
+                for panel in range(panels_of_units):
+                    special.maxout(kernels, maxima, z, workspace, rows, 0, rows, panel, 3, 5)
+                    special.maxout_backward(kernels, maxima, z, guard.copy(numbers(rows * padded)), deltas_of_z, rows,
+                                            panel)
+                assert np.isfinite(workspace).all()
+                assert np.isfinite(deltas_of_z).all()
+
+            for code in plain:
                 block = guard.copy(numbers(rows * padded))
-                activations.activate(kernels, code, 0.5, block, rows * padded)
-                activations.multiply_by_derivative(kernels, code, 0.5, guard.copy(block), block, rows * padded)
+                if code in activations.KEEPS_SLOPE:
+                    slopes = guard.empty(rows * padded, dtype)
+                    activations.activate_and_keep(kernels, code, 0.5, block, slopes, rows * padded)
+                    activations.multiply_by_slopes(kernels, guard.copy(block), slopes, rows * padded)
+                else:
+                    activations.activate(kernels, code, 0.5, block, rows * padded)
+                    activations.multiply_by_derivative(kernels, code, 0.5, guard.copy(block), block, rows * padded)
+            block, kept = guard.copy(numbers(rows * padded)), guard.copy(numbers(rows * padded))
+            noise.drop(kernels, 3, 5, padded, rows, padded, 0.5, 1, block, kept)
+            noise.add_noise(kernels, 3, 5, padded, rows, padded, 0.5, block)
+            assert np.isfinite(block).all()
             gathered = padded * lanes
             block = in_panels(numbers(rows, units))
             activations.softmax_rows(kernels, block, rows, 0, rows, units, guard.empty(gathered, dtype))
@@ -270,16 +328,39 @@ def run_api(placement: str) -> None:
     import naive
 
     import fastmlp
-    from fastmlp import engine, model, threads, trainer
+    from fastmlp import (
+        Dense,
+        Maxout,
+        arrays,
+        augmentation,
+        by_hand,
+        engine,
+        fitting,
+        losses,
+        model,
+        optimizers,
+        schedules,
+        threads,
+        trainer,
+    )
     from fastmlp.kernels import layout
 
     guard = Guard(placement)
     guarded_numpy = GuardedNumpy(guard)
     plain_table = engine.kernel_table
-    for module in (engine, model, trainer):
-        module.np = guarded_numpy  # type: ignore[attr-defined]
-    layout.aligned_zeros = guard.zeros
-    engine.kernel_table = lambda dtype: guard.copy(plain_table(dtype))
+    tables: dict[Any, Any] = {}
+
+    def guarded_table(dtype: Any, *needed: Any) -> Any:
+        addresses = plain_table(dtype, *needed)
+        table = tables.setdefault(dtype, guard.empty(len(addresses), addresses.dtype))
+        table[:] = addresses
+        return table
+
+    def guard_everything() -> None:
+        for module in (arrays, augmentation, by_hand, engine, fitting, losses, model, schedules, trainer):
+            module.np = guarded_numpy  # type: ignore[attr-defined]
+        layout.aligned_zeros = guard.zeros
+        engine.kernel_table = guarded_table
 
     rng = np.random.default_rng(0)
 
@@ -291,14 +372,13 @@ def run_api(placement: str) -> None:
             y = guard.copy(rng.integers(0, sizes[-1], rows))
             targets = naive.one_hot(y, sizes[-1])
         else:
-            y = guard.strided(rng.integers(0, 2, (rows, sizes[-1])).astype(dtype), sizes[-1] + 1)
+            zeros_and_ones = rng.integers(0, 2, (rows, sizes[-1])).astype(dtype)
+            y = guard.strided(2 * zeros_and_ones - 1 if loss == "hinge" else zeros_and_ones, sizes[-1] + 1)
             targets = np.asarray(y)
         mean, std = (100.0, 50.0) if kind == "uint8" else (0.0, 1.0)
         net = fastmlp.MLP(sizes, activation, output, dtype=dtype, seed=0, input_mean=mean, input_std=std)
-        weights = net.get_weights()
-        net.set_weights([guard.copy(w) for w in weights])
-        layers = [(W, b, str(layer.activation), 0.01 if layer.activation == "leaky_relu" else 1.0)
-                  for W, b, layer in zip(weights[::2], weights[1::2], net.layers, strict=True)]
+        net.set_weights([guard.copy(w) for w in net.get_weights()])
+        layers = naive.layers_of(net)
         standardised = naive.stage(X, mean, 1 / std)
         tolerance = {"rtol": 1e-3, "atol": 1e-4}
         np.testing.assert_allclose(net.forward(X), naive.forward(standardised, layers), **tolerance)
@@ -313,6 +393,56 @@ def run_api(placement: str) -> None:
         assert math.isfinite(history[-1]["loss"])
         assert math.isfinite(coach.step(X, y))
         assert math.isfinite(coach.evaluate(X, y)["loss"])
+
+    def train_specially(layers: list[Any], rows: int, batch: int, dtype: str, copy: Callable[[Any], Any],
+                        **options: Any) -> list[Any]:
+        """What training on arrays made by `copy` comes to: all losses, outputs and weights."""
+        random = np.random.default_rng(1)
+        net = fastmlp.MLP(layers, dtype=dtype, seed=0)
+        X, y = copy(random.random((rows, net.inputs)).astype(dtype)), copy(random.integers(0, net.outputs, rows))
+        weights = copy(random.random(rows))
+        coach = fastmlp.Trainer(net, batch_size=batch, learning_rate=0.01, **options)
+        history = coach.fit(X, y, epochs=2, progress=False, sample_weight=weights, validation_data=(X, y, weights))
+        found = [[record[name] for name in ("loss", "val_loss", "val_accuracy")] for record in history]
+        found.append(coach.step(X, y, weights))
+        coach.forward(X)
+        found.append(coach.compute_loss(y, weights))
+        coach.backward()
+        coach.backward()
+        coach.update()
+        value, gradients = net.loss_and_gradients(X, y)
+        return [*found, value, *gradients, *coach.get_gradients(), *net.get_weights(), net.forward(X)]
+
+    all_options = {"l1": 0.001, "l2": 0.001, "weight_decay": 0.01, "regularise_biases": True, "clip_norm": 0.5,
+                   "clip_value": 0.1, "input_dropout": 0.1, "input_noise": 0.1}
+    images = augmentation.Augmentation((5, 7), shift=2, rotation=20, scaling=0.2, shear=5, elastic_alpha=9, noise=0.1)
+    special: list[tuple[list[Any], int, int, dict[str, Any]]] = [
+        ([5, Dense(33, "prelu"), Dense(17, "prelu", shared=True, dropout=0.3), 3], 50, 13, {}),
+        ([17, Maxout(33, 3), Dense(9, "gelu", dropout=0.4), Maxout(5, dropout=0.3, max_norm=0.5), 3], 50, 13, {}),
+        ([5, Maxout(3), 2], 1, 1, {"optimizer": "nadam"}),
+        ([5, Dense(19, "silu", dropout=0.5, max_norm=0.3), Dense(3, "softmax", max_norm=0.4)], 50, 13, all_options),
+        ([5, Dense(6, "prelu", max_norm=0.3), 3], 50, 10, {"accumulation": 3, "clip_norm": 0.1}),
+        ([7, Dense(9, "prelu", dropout=0.2), Maxout(6), 4], 700, 512, all_options),  # in groups
+        ([35, Dense(20, "prelu", dropout=0.2), 3], 50, 13, {"augmentation": images}),
+        ([35, Maxout(9), 3], 600, 512, {"augmentation": images, **all_options}),
+        ([100, Dense(257, "prelu", dropout=0.5), Maxout(130), 10], 150, 64, {}),  # on several threads
+    ]
+    options = [(layers, rows, batch, dtype, settings) for layers, rows, batch, settings in special for dtype in DTYPES]
+    wanted = [train_specially(*sizes, np.array, **settings) for *sizes, settings in options]
+    guard_everything()
+    for number in sorted({1, min(2, threads.available_threads())}):
+        threads.set_num_threads(number)
+        for (*sizes, settings), expected in zip(options, wanted, strict=True):
+            for first, second in zip(train_specially(*sizes, guard.copy, **settings), expected, strict=True):
+                np.testing.assert_array_equal(first, second)
+
+    for activation in naive.ACTIVATIONS:
+        train([17, 33, 10], 61, 16, "float32", "float32", activation, "softmax", "cross_entropy", "adam")
+    for loss in naive.LOSSES:
+        output = losses.LOSSES[loss]().output or "identity"
+        train([17, 20, 19], 61, 16, "float32", "float64", "tanh", output, loss, "adam")
+    for optimizer in optimizers.OPTIMIZERS:
+        train([17, 33, 10], 61, 16, "float32", "float32", "relu", "softmax", "cross_entropy", optimizer)
 
     for number in sorted({1, min(2, threads.available_threads())}):
         threads.set_num_threads(number)

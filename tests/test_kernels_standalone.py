@@ -18,8 +18,15 @@ ACTIVATIONS = {"identity": activations.IDENTITY, "sigmoid": activations.SIGMOID,
                "relu": activations.RELU, "leaky_relu": activations.LEAKY_RELU, "elu": activations.ELU,
                "softmax": activations.SOFTMAX}
 LOSSES = {"cross_entropy": losses.CROSS_ENTROPY, "binary_cross_entropy": losses.BINARY_CROSS_ENTROPY,
-          "half_squared_error": losses.HALF_SQUARED_ERROR, "mean_squared_error": losses.MEAN_SQUARED_ERROR}
-OPTIMIZERS = {"sgd": updates.SGD, "momentum": updates.MOMENTUM, "nesterov": updates.NESTEROV, "adam": updates.ADAM}
+          "half_squared_error": losses.HALF_SQUARED_ERROR, "mean_squared_error": losses.MEAN_SQUARED_ERROR,
+          "mean_absolute_error": losses.MEAN_ABSOLUTE_ERROR, "huber": losses.HUBER, "hinge": losses.HINGE,
+          "poisson": losses.POISSON}
+OPTIMIZERS = {"sgd": updates.SGD, "momentum": updates.MOMENTUM, "nesterov": updates.NESTEROV, "adam": updates.ADAM,
+              "nadam": updates.NADAM, "adagrad": updates.ADAGRAD, "adadelta": updates.ADADELTA,
+              "rmsprop": updates.RMSPROP}
+# What `standalone.update` takes for its constants: those of Adam, whatever the rule.
+CONSTANTS = {"adagrad": {"epsilon": 1e-8}, "adadelta": {"rho": 0.999, "epsilon": 1e-8},
+             "rmsprop": {"decay": 0.999, "momentum": 0.9}}
 SHAPES = [(1, 1, 1), (2, 17, 3), (15, 16, 33), (33, 100, 10), (100, 7, 65)]  # rows, inputs, units
 ALPHA = 0.3
 THREADS = min(2, available_threads())
@@ -73,10 +80,23 @@ def test_losses_and_deltas(shape: tuple[int, int], name: str, dtype: str) -> Non
     outputs, rng = numbers(*shape, dtype=dtype), np.random.default_rng(1)
     targets = rng.dirichlet(np.ones(shape[1]), shape[0]) if name == "cross_entropy" else rng.random(shape)
     targets = targets.astype(dtype)
-    loss, delta = standalone.loss_and_delta(outputs, targets, LOSSES[name])
+    loss, delta = standalone.loss_and_delta(outputs, targets, LOSSES[name], 1.0 if name == "huber" else 0.0)
     row_losses, row_deltas = naive.LOSSES[name](outputs, targets)
     assert loss == pytest.approx(row_losses.mean(), rel=4 * (shape[1] + 10) * float(np.finfo(dtype).eps))
     close(delta, row_deltas / shape[0], dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_parameter_of_a_loss(dtype: str) -> None:
+    outputs, targets = numbers(20, 7, dtype=dtype), np.random.default_rng(1).dirichlet(np.ones(7), 20).astype(dtype)
+    for code, parameter, (row_losses, row_deltas) in (
+        (losses.HUBER, 0.3, naive.huber(outputs, targets, 0.3)),
+        (losses.CROSS_ENTROPY, 0.2, naive.cross_entropy(outputs, naive.smoothed(targets, 0.2, 7))),
+        (losses.BINARY_CROSS_ENTROPY, 0.2, naive.binary_cross_entropy(outputs, naive.smoothed(targets, 0.2, 2))),
+    ):
+        loss, delta = standalone.loss_and_delta(outputs, targets, code, parameter)
+        assert loss == pytest.approx(row_losses.mean(), rel=100 * float(np.finfo(dtype).eps))
+        close(delta, row_deltas / 20, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -126,7 +146,7 @@ def test_updates(length: int, name: str, dtype: str) -> None:
     for step in (1, 2, 3):
         g = numbers(length, dtype=dtype, seed=step)
         w, state = standalone.update(OPTIMIZERS[name], w, g, state, 0.1, step, l2=0.2)
-        exact, exact_state = naive.update(name, exact, g, exact_state, 0.1, step, l2=0.2)
+        exact, exact_state = naive.update(name, exact, g, exact_state, 0.1, step, l2=0.2, **CONSTANTS.get(name, {}))
         close(w, exact, dtype, 40)
         for slot, wanted in zip(state, exact_state, strict=True):
             close(slot, wanted, dtype, 40)
@@ -241,13 +261,13 @@ def test_wrong_arguments_are_refused_by_name() -> None:
         (ValueError, "targets", lambda: standalone.loss_and_delta(delta, delta[:, :6], losses.MEAN_SQUARED_ERROR)),
         (ValueError, "targets", lambda: standalone.loss_and_delta(delta, np.zeros(5, np.int64), losses.CROSS_ENTROPY)),
         (TypeError, "targets", lambda: standalone.loss_and_delta(delta, np.zeros(6), losses.CROSS_ENTROPY)),
-        (ValueError, "loss", lambda: standalone.loss_and_delta(delta, delta, 4)),
+        (ValueError, "loss", lambda: standalone.loss_and_delta(delta, delta, losses.CODES)),
         (ValueError, "delta", lambda: standalone.dense_backward(delta[:, :6], W, a)),
         (ValueError, "a", lambda: standalone.dense_backward(delta, W, a[:5])),
         (ValueError, "activation", lambda: standalone.dense_backward(delta, W, a, activations.SOFTMAX)),
         (ValueError, "delta", lambda: standalone.weight_gradient(a, delta[:5])),
         (ValueError, "optimizer", lambda: standalone.update(updates.WRITE_GRADIENT, b, b, [], 0.1)),
-        (ValueError, "optimizer", lambda: standalone.update(5, b, b, [], 0.1)),
+        (ValueError, "optimizer", lambda: standalone.update(updates.NADAM + 1, b, b, [], 0.1)),
         (ValueError, "state", lambda: standalone.update(updates.ADAM, b, b, [b], 0.1)),
         (ValueError, "state\\[1\\]", lambda: standalone.update(updates.ADAM, b, b, [b, b[:3]], 0.1)),
         (ValueError, "g", lambda: standalone.update(updates.SGD, b, b[:3], [], 0.1)),

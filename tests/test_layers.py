@@ -34,6 +34,7 @@ def test_activations_have_the_codes_of_the_kernels_and_the_usual_parameters() ->
         "relu": (codes.RELU, 0.0), "leaky_relu": (codes.LEAKY_RELU, 0.01), "elu": (codes.ELU, 1.0),
         "softmax": (codes.SOFTMAX, 0.0), "selu": (codes.SELU, 0.0), "softplus": (codes.SOFTPLUS, 0.0),
         "exponential": (codes.EXPONENTIAL, 0.0), "step": (codes.STEP, 0.0), "sign": (codes.SIGN, 0.0),
+        "gelu": (codes.GELU, 0.0), "silu": (codes.SILU, 0.0), "prelu": (codes.PRELU, 0.25),
     }
     assert {name: (entry.code, entry.alpha) for name, entry in ACTIVATIONS.items()} == expected
 

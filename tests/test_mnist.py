@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import MLP, Trainer, get_num_threads, mnist, threads
+from fastmlp import MLP, Augmentation, Trainer, get_num_threads, mnist, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.datasets import Dataset, MnistUnavailable, load_digits, load_mnist, write_idx
 from fastmlp.optimizers import OPTIMIZERS
@@ -84,6 +84,8 @@ def test_defaults() -> None:
     assert vars(parse()) == {
         "data": None, "hidden": [128], "activation": "relu", "epochs": None, "batch_size": None,
         "learning_rate": None, "optimizer": "adam", "l2": 0.0, "seed": 0, "threads": None, "save": None,
+        "dropout": 0.0, "input_dropout": 0.0, "max_norm": None, "shift": 0.0, "rotation": 0.0, "scaling": 0.0,
+        "elastic": (0.0, 4.0),
     }
 
 
@@ -91,12 +93,14 @@ def test_every_option_is_parsed(tmp_path: Path) -> None:
     options = parse(
         "--data", "a folder", "--hidden", "512,256", "--activation", "tanh", "--epochs", "3", "--batch-size", "64",
         "--learning-rate", "1e-2", "--optimizer", "nesterov", "--l2", "0.5", "--seed", "7", "--threads", "1",
-        "--save", str(tmp_path / "model"),
+        "--save", str(tmp_path / "model"), "--dropout", "0.5", "--input-dropout", "0.2", "--max-norm", "3",
+        "--shift", "1.5", "--rotation", "15", "--scaling", "0.1", "--elastic", "36,5.5",
     )
     assert vars(options) == {
         "data": "a folder", "hidden": [512, 256], "activation": "tanh", "epochs": 3, "batch_size": 64,
         "learning_rate": 0.01, "optimizer": "nesterov", "l2": 0.5, "seed": 7, "threads": 1,
-        "save": tmp_path / "model",
+        "save": tmp_path / "model", "dropout": 0.5, "input_dropout": 0.2, "max_norm": 3.0, "shift": 1.5,
+        "rotation": 15.0, "scaling": 0.1, "elastic": (36.0, 5.5),
     }
 
 
@@ -118,6 +122,13 @@ def test_every_activation_and_optimizer_can_be_chosen() -> None:
         *[("--learning-rate", value) for value in ("0", "-0.1", "nan", "inf", "fast")],
         *[("--optimizer", value) for value in ("Adam", "lbfgs")],
         *[("--l2", value) for value in ("-1", "nan", "inf", "x")],
+        *[("--dropout", value) for value in ("-0.1", "1", "nan", "x", "")],
+        *[("--input-dropout", value) for value in ("-0.1", "1", "nan", "x")],
+        *[("--max-norm", value) for value in ("0", "-1", "nan", "inf", "x")],
+        *[("--shift", value) for value in ("-1", "nan", "inf", "x")],
+        *[("--rotation", value) for value in ("-1", "181", "nan", "x")],
+        *[("--scaling", value) for value in ("-0.1", "1", "nan", "x")],
+        *[("--elastic", value) for value in ("36", "36,", "36,0", "-1,5", "nan,5", "36,5,2", "x,y", "")],
         *[("--seed", value) for value in ("-1", "1.5", "x", "9223372036854775808")],
         *[("--threads", value) for value in ("0", "x", str(threads.available_threads() + 1))],
     ],
@@ -285,10 +296,42 @@ def test_options_reach_model_and_trainer(folder: Path, made: Callable[..., Any])
     np.testing.assert_allclose(model.input_mean, np.full(36, X.mean()), rtol=1e-6)
     np.testing.assert_allclose(model.input_std, np.full(36, X.std()), rtol=1e-6)
     assert settings == {"optimizer": "sgd", "learning_rate": 0.25, "schedule": "one_cycle", "batch_size": 64,
-                        "l2": 0.5, "seed": 7}
+                        "l2": 0.5, "seed": 7, "input_dropout": 0.0, "augmentation": None}
+    assert {(layer.dropout, layer.max_norm) for layer in model.layers} == {(0.0, None)}
     assert given["epochs"] == 3
     assert given["progress"] is False
     assert get_num_threads() == 1
+
+
+def test_limits_and_distortions_reach_model_and_trainer(folder: Path, made: Callable[..., Any],
+                                                        capsys: pytest.CaptureFixture[str]) -> None:
+    model, settings, _ = made("--data", str(folder), "--hidden", "20,15", "--dropout", "0.5", "--input-dropout", "0.2",
+                              "--max-norm", "3", "--shift", "1.5", "--rotation", "15", "--scaling", "0.1",
+                              "--elastic", "36,5.5")
+    assert [(layer.dropout, layer.max_norm) for layer in model.layers] == [(0.5, 3.0), (0.5, 3.0), (0.0, None)]
+    assert settings["input_dropout"] == 0.2
+    assert settings["augmentation"] == Augmentation((6, 6), shift=1.5, rotation=15, scaling=0.1, elastic_alpha=36,
+                                                    elastic_sigma=5.5)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3] == "limits    dropout 0.5, input dropout 0.2, max norm 3"
+    assert lines[4] == "images    shift 1.5, rotation 15, scaling 0.1, elastic 36, 5.5"
+
+
+@pytest.mark.parametrize(("option", "value", "changed"), [
+    ("--shift", "1.5", {"shift": 1.5}), ("--rotation", "15", {"rotation": 15}), ("--scaling", "0.1", {"scaling": 0.1}),
+    ("--elastic", "36,5.5", {"elastic_alpha": 36, "elastic_sigma": 5.5}),
+])
+def test_one_distortion_is_enough(option: str, value: str, changed: dict[str, float], folder: Path,
+                                  made: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    _, settings, _ = made("--data", str(folder), option, value)
+    assert settings["augmentation"] == Augmentation((6, 6), **changed)
+    assert "limits" not in capsys.readouterr().out
+
+
+def test_training_with_limits_and_distortions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mnist.main(["--data", str(folder), "--epochs", "10", "--dropout", "0.2", "--input-dropout", "0.1",
+                       "--max-norm", "3", "--shift", "0.2", "--rotation", "2", "--elastic", "1,4"]) == 0
+    assert accuracy_in(capsys.readouterr().out) > 0.9
 
 
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))

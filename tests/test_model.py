@@ -32,12 +32,7 @@ TOLERANCE = {"float32": {"rtol": 5e-5, "atol": 1e-5}, "float64": {"rtol": 1e-11,
 
 def naive_forward(model: MLP, X: Any, mean: Any = 0.0, std: Any = 1.0) -> Array:
     """The model's outputs as the textbook has them, in float64."""
-    weights = model.get_weights()
-    layers = []
-    for layer, w, b in zip(model.layers, weights[::2], weights[1::2], strict=True):
-        name = str(layer.activation)
-        layers.append((w, b, name, ACTIVATIONS[name].alpha if layer.alpha is None else layer.alpha))
-    return naive.forward((np.asarray(X, np.float64) - mean) / std, layers)
+    return naive.forward((np.asarray(X, np.float64) - mean) / std, naive.layers_of(model))
 
 
 def randomise(model: MLP, seed: int = 0) -> MLP:
@@ -793,7 +788,15 @@ MUTATIONS: dict[str, Mutation] = {
     "a layer is null": set_description(layers=[None, None]),
     "a layer too few": lambda description, tensors: description["layers"].pop(),
     "a layer too many": lambda description, tensors: description["layers"].append(description["layers"][0]),
-    "unknown key": set_layer(0, dropout=0.5),
+    "unknown key": set_layer(0, momentum=0.5),
+    "unknown kind": set_layer(0, kind="conv"),
+    "kind of other keys": set_layer(0, kind="maxout"),
+    "dropout is all": set_layer(0, dropout=1.0),
+    "dropout is text": set_layer(0, dropout="0.5"),
+    "dropout in the last layer": set_layer(1, dropout=0.5),
+    "max_norm negative": set_layer(0, max_norm=-1),
+    "shared without need": set_layer(0, shared=True),
+    "prelu without slopes": set_layer(0, activation="prelu"),
     "unknown activation": set_layer(0, activation="swish"),
     "activation is null": set_layer(0, activation=None),
     "activation is a list": set_layer(1, activation=["relu"]),

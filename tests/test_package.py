@@ -183,13 +183,19 @@ print([name for name in {sorted(OPTIONAL | LATE)} if name in sys.modules])
 
 
 def test_nothing_is_compiled_anew_for_another_network_or_way_of_training() -> None:
-    """One fit and one prediction compile all there is for a dtype; the other dtype needs its own kernels only."""
+    """One fit and one prediction compile all there is for a dtype; the other dtype needs its own kernels only.
+
+    What not everybody uses is compiled when it is first used, and then serves every network, too.
+    """
     printed = run_code(COUNTER + """
 import numpy as np
-from fastmlp import MLP, Adam, Dense, Trainer, engine, get_num_threads, set_num_threads
+from fastmlp import MLP, Adam, Augmentation, CrossEntropy, Dense, Huber, Maxout, RMSprop, Trainer
+from fastmlp import engine, get_num_threads, set_num_threads
 from fastmlp.activations import ACTIVATIONS
-from fastmlp.kernels import epoch
+from fastmlp.kernels import augmentation, deferred, epoch, noise, special
 from fastmlp.kernels.linking import KERNELS, Kernel
+from fastmlp.losses import LOSSES
+from fastmlp.optimizers import OPTIMIZERS
 
 made = []
 original = Kernel.address
@@ -200,18 +206,21 @@ Kernel.address = address
 engine.LEAST_PARALLEL_WORK = 0
 set_num_threads(min(2, get_num_threads()))
 
-def use(sizes, dtype="float32", rows=40, loss="cross_entropy", X_type=np.float32, **options):
-    settings = {name: options.pop(name) for name in ("optimizer", "batch_size", "l2", "schedule") if name in options}
+def use(sizes, dtype="float32", rows=40, loss="cross_entropy", X_type=np.float32, weights=None, **settings):
+    options = {name: settings.pop(name) for name in ("activation", "output", "input_mean", "input_std")
+               if name in settings}
     model = MLP(sizes, dtype=dtype, **options)
     X = np.ones((rows, model.inputs), X_type)
-    y = np.zeros(rows, int) if loss == "cross_entropy" else np.zeros((rows, model.outputs))
+    y = np.ones((rows, model.outputs)) if model.output != "softmax" else np.zeros(rows, int)
     trainer = Trainer(model, loss, **settings)
-    trainer.fit(X, y, epochs=1, progress=False)
+    trainer.fit(X, y, epochs=1, progress=False, sample_weight=weights)
     model.predict(X)
     return trainer, X, y
 
 use([4, 5, 3])
-assert len(made) == len(KERNELS) == len({kernel for kernel, _ in made})
+everybodys = {kernel for kernel in KERNELS if not kernel.on_demand} | {*epoch.TRAINING, *epoch.PREDICTION}
+assert len(everybodys) < len(KERNELS)
+assert len(made) == len(everybodys) and {kernel for kernel, _ in made} == everybodys
 assert len(epoch.run.signatures) == 1
 before = passes.count, locks.count, len(made)
 
@@ -221,14 +230,19 @@ for width in (1, 16, 17, 100, 300):
     use([width, width, width], output="softmax")
 for activation in ACTIVATIONS:
     use([4, 5, 3], activation=activation)
-    use([4, 3], loss="mean_squared_error", output=activation)
-use([4, Dense(6, "elu", 0.3), Dense(5, "leaky_relu", 0.2), 3])
-for optimizer in ("sgd", "momentum", "nesterov", "adam", Adam(beta_1=0.5)):
+    if activation != "softmax":
+        use([4, 3], loss="mean_squared_error", output=activation)
+use([4, Dense(6, "elu", 0.3), Dense(5, "leaky_relu", 0.2), Dense(7, "prelu", shared=True), 3])
+for optimizer in (*OPTIMIZERS, Adam(beta_1=0.5), RMSprop(momentum=0.5)):
     use([4, 5, 3], optimizer=optimizer, l2=0.1)
-use([4, 5, 3], loss="binary_cross_entropy", output="sigmoid")
-use([4, 5, 3], loss="half_squared_error", output="identity")
+for name, loss in LOSSES.items():
+    use([4, 5, 3], loss=name, output=loss().output or "identity")
+use([4, 5, 3], loss=Huber(0.5), output="tanh")
+use([4, 5, 3], loss=CrossEntropy(0.1), weights=np.ones(40))
 use([4, 5, 3], rows=2000, batch_size=600)
 use([4, 5, 3], batch_size=1, schedule="one_cycle")
+use([4, 5, 3], batch_size=4, accumulation=5)
+use([4, 5, 3], l1=0.1, weight_decay=0.1, clip_norm=0.5, clip_value=0.5, regularise_biases=True, metrics=["f1"])
 use([4, 5, 3], input_mean=1.0, input_std=2.0)
 for X_type in (np.uint8, np.float64, np.int32):
     trainer, X, y = use([4, 5, 3], X_type=X_type)
@@ -236,17 +250,42 @@ for X_type in (np.uint8, np.float64, np.int32):
     trainer.evaluate(X, y)
     trainer.model.loss_and_gradients(X, y)
     trainer.evaluate(X, np.eye(3)[y])
+    trainer.forward(X)
+    trainer.compute_loss(y)
+    trainer.backward()
+    trainer.update()
 set_num_threads(1)
 use([4, 5, 3])
 assert (passes.count, locks.count, len(made)) == before, (before, passes.count, locks.count, len(made))
 assert len(epoch.run.signatures) == 1
 
+def use_feature(kernels, layers, others, **settings):
+    for dtype in ("float32", "float64"):
+        first = len(made)
+        use(layers, dtype, **settings)
+        loaded = [kernel for kernel, _ in made[first:]]
+        assert len(loaded) == len(kernels) and {*loaded} == kernels, loaded
+        before = passes.count, locks.count, len(made)
+        for layers_of_another in (layers, others):
+            for rows in (7, 600):
+                use(layers_of_another, dtype, rows=rows, batch_size=300, optimizer="nadam", **settings)
+        assert (passes.count, locks.count, len(made)) == before
+
+# The other dtype.
 use([4, 5, 3], dtype="float64")
-assert len(made) == 2 * len(KERNELS) == len(set(made))
-assert len(epoch.run.signatures) == 1
+assert len(made) == 2 * len(everybodys) == len(set(made))
 before = passes.count, locks.count
 use([9, 20, 20, 2], dtype="float64", activation="tanh", optimizer="sgd", rows=1000, batch_size=500)
 assert (passes.count, locks.count) == before
+
+# What has kernels of its own.
+use_feature({noise.drop}, [4, Dense(5, dropout=0.5), 3], [4, Dense(9, "prelu", dropout=0.3), 3])
+use_feature({special.maxout, special.maxout_backward}, [4, Maxout(5), 3], [4, Maxout(50, 3, dropout=0.5), 3])
+use_feature({deferred.limit_norms}, [4, Dense(5, max_norm=0.5), 3], [4, 5, Maxout(5, max_norm=0.1), 3])
+use_feature({noise.add_noise}, [4, 5, 3], [40, 3], input_noise=0.5, input_dropout=0.5)
+use_feature({augmentation.augment_rows}, [4, 5, 3], [4, Maxout(3), 3], augmentation=Augmentation((2, 2), 1, noise=1))
+assert len(epoch.run.signatures) == 1
+assert len(made) == len(set(made))
 print("right")
 """)
     assert printed == "right\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import gc
 import math
 import os
@@ -22,18 +23,24 @@ from typing import Any
 import naive
 import numpy as np
 import pytest
+from naive import layers_of
 
 import fastmlp
 from fastmlp import (
     MLP,
+    Adadelta,
+    Adagrad,
     Adam,
+    AdamW,
     Callback,
     Dense,
     DivergenceWarning,
     EarlyStopping,
     History,
     Momentum,
+    NAdam,
     Nesterov,
+    RMSprop,
     Trainer,
     engine,
 )
@@ -43,18 +50,10 @@ from fastmlp.schedules import OneCycle, Span
 Array = np.ndarray[Any, Any]
 
 OUTPUTS = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid", "half_squared_error": "identity",
-           "mean_squared_error": "identity"}
-OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam")
+           "mean_squared_error": "identity", "mean_absolute_error": "identity", "huber": "identity",
+           "hinge": "identity", "poisson": "exponential"}
+OPTIMIZERS = tuple(naive.RULES)
 HIDDEN = tuple(name for name in ACTIVATIONS if name != "exponential")  # with that the training in these tests diverges
-
-
-def layers_of(model: MLP) -> list[naive.Layer]:
-    weights = model.get_weights()
-    layers = []
-    for layer, w, b in zip(model.layers, weights[::2], weights[1::2], strict=True):
-        name = str(layer.activation)
-        layers.append((w, b, name, ACTIVATIONS[name].alpha if layer.alpha is None else layer.alpha))
-    return layers
 
 
 def make_data(rows: int, inputs: int, classes: int, seed: int = 0) -> tuple[Array, Array]:
@@ -142,7 +141,9 @@ def targets_for(loss: str, rows: int, outputs: int, seed: int = 3) -> tuple[Arra
     if loss == "cross_entropy":
         labels = rng.integers(0, outputs, rows)
         return labels, naive.one_hot(labels, outputs)
-    targets = rng.random((rows, outputs)) if loss == "binary_cross_entropy" else rng.normal(size=(rows, outputs))
+    shape = rows, outputs
+    targets = {"binary_cross_entropy": rng.random, "poisson": functools.partial(rng.poisson, 2.0),
+               "hinge": functools.partial(rng.choice, [-1.0, 1.0])}.get(loss, rng.standard_normal)(shape)
     return targets, targets
 
 
@@ -156,9 +157,8 @@ def check_against_plain_loop(sizes: list[int], loss: str, optimizer: str, rows: 
 
     trainer = Trainer(model, loss, optimizer, rate, batch_size=batch, l2=l2)
     history = trainer.fit(X, y, epochs=epochs, shuffle=False, progress=False)
-    for (w, b, *_), found_w, found_b in zip(expected, model.get_weights()[::2], model.get_weights()[1::2], strict=True):
-        np.testing.assert_allclose(found_w, w, rtol=0, atol=1e-9)
-        np.testing.assert_allclose(found_b, b, rtol=0, atol=1e-9)
+    for found, wanted in zip(model.get_weights(), naive.parameters_of(expected), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-9)
     per_epoch = np.reshape(expected_losses, (epochs, -1))
     row_counts = [len(rows_of_batch) for rows_of_batch in batches[: per_epoch.shape[1]]]
     np.testing.assert_allclose(history["loss"], (per_epoch * row_counts).sum(axis=1) / rows, rtol=1e-9)
@@ -235,6 +235,11 @@ def test_every_loss_and_activation_in_several_passes_against_a_plain_loop(loss: 
     (Adam(beta_1=0.5, beta_2=0.9, epsilon=1e-3), "adam", {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3}),
     (Adam(beta_1=0.0), "adam", {"beta_1": 0.0}),
     (Adam(beta_2=0.0, epsilon=0.1), "adam", {"beta_2": 0.0, "epsilon": 0.1}),
+    (AdamW(weight_decay=0.0), "adam", {}),
+    (NAdam(beta_1=0.5, beta_2=0.9, epsilon=1e-3), "nadam", {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3}),
+    (Adagrad(epsilon=1e-3), "adagrad", {"epsilon": 1e-3}),
+    (Adadelta(rho=0.5, epsilon=1e-3), "adadelta", {"rho": 0.5, "epsilon": 1e-3}),
+    (RMSprop(decay=0.5, epsilon=1e-3, momentum=0.5), "rmsprop", {"decay": 0.5, "epsilon": 1e-3, "momentum": 0.5}),
 ], ids=repr)
 def test_settings_of_optimizers(optimizer: Any, name: str, settings: dict[str, float]) -> None:
     model = MLP([4, 6, 2], activation="tanh", dtype="float64")
@@ -648,7 +653,7 @@ def test_validation_data_are_evaluated_after_every_epoch(loss: str) -> None:
                           progress=False)
     assert history["val_loss"] == [values["loss"] for values in seen]
     assert len(set(history["val_loss"])) == 3
-    if OUTPUTS[loss] == "identity":
+    if loss not in ("cross_entropy", "binary_cross_entropy"):
         assert "val_accuracy" not in history
     else:
         assert history["val_accuracy"] == [values["accuracy"] for values in seen]
@@ -1368,7 +1373,15 @@ X50, Y50 = make_data(50, 5, 3)
     ({"validation_split": 0.2, "validation_data": (X50, Y50)}, ValueError, "validation_split must be 0"),
     ({"validation_data": X50}, TypeError, "validation_data must be"),
     ({"validation_data": (X50,)}, TypeError, "validation_data must be"),
-    ({"validation_data": (X50, Y50, Y50)}, TypeError, "validation_data must be"),
+    ({"validation_data": (X50, Y50, Y50 + 1.0, Y50)}, TypeError, "validation_data must be"),
+    ({"validation_data": (X50, Y50, -Y50 - 1.0)}, ValueError, "validation_data: sample_weight must be"),
+    ({"validation_data": (X50, Y50, Y50[:9])}, ValueError, "validation_data: sample_weight must be"),
+    ({"sample_weight": np.zeros(50)}, ValueError, "sample_weight and class_weight must leave"),
+    ({"sample_weight": np.full(50, np.nan)}, ValueError, "sample_weight must be"),
+    ({"class_weight": "even"}, ValueError, "class_weight must be"),
+    ({"class_weight": [1, 2, 3]}, TypeError, "class_weight must be"),
+    ({"class_weight": {3: 1.0}}, ValueError, "class_weight must be"),
+    ({"resume": 1}, TypeError, "resume must be"),
     ({"validation_data": (X50[:, :4], Y50)}, ValueError, "validation_data: X must be"),
     ({"validation_data": (X50, Y50[:9])}, ValueError, "validation_data: y must be"),
     ({"validation_data": (X50, Y50 + 1)}, ValueError, "validation_data: y must be"),
@@ -1395,14 +1408,15 @@ def test_bad_arguments_of_fit_are_named_and_change_nothing(arguments: dict[str, 
 @pytest.mark.parametrize("output", ACTIVATIONS)
 def test_losses_and_the_outputs_they_need(output: str) -> None:
     model = MLP([5, 6, 3], output=output)
-    for loss, needed in (("cross_entropy", "softmax"), ("binary_cross_entropy", "sigmoid")):
+    for loss, needed in (("cross_entropy", "softmax"), ("binary_cross_entropy", "sigmoid"), ("poisson", "exponential")):
         if output == needed:
             Trainer(model, loss)
         else:
             with pytest.raises(ValueError, match=f"^loss '{loss}' needs a model with output='{needed}'"):
                 Trainer(model, loss)
-    Trainer(model, "mean_squared_error")
-    Trainer(model, "half_squared_error")
+    for loss, needed in OUTPUTS.items():
+        if needed == "identity":
+            Trainer(model, loss)
 
 
 def test_defaults() -> None:
@@ -1430,7 +1444,7 @@ def test_a_setting_is_checked_when_it_is_set(name: str, value: Any, error: type[
     assert getattr(trainer, name) == before
 
 
-@pytest.mark.parametrize("name", ["model", "loss", "optimizer", "schedule"])
+@pytest.mark.parametrize("name", ["model", "loss", "optimizer", "schedule", "metrics", "augmentation"])
 def test_what_memory_was_laid_out_for_cannot_be_set(name: str) -> None:
     trainer = Trainer(MLP([5, 6, 3]))
     with pytest.raises(AttributeError, match=name):
