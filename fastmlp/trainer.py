@@ -284,8 +284,8 @@ class Trainer:
 
         Notes
         -----
-        Sets larger than memory are read in windows of rows. While one is trained on, a thread reads the next: there are
-        two in memory. In place of arrays, X may be
+        Sets larger than memory are read in windows of rows. While one is trained on, a thread reads the next, so two
+        are in memory. In place of arrays, X may be
 
         - a `numpy.memmap` of more than 64 MB, with y beside it; with `window` any array that can be sliced, as those of
           h5py and zarr. It is read in blocks of consecutive rows, 32 to a window, in an order drawn for every epoch.
