@@ -175,7 +175,7 @@ def _run(arguments: argparse.Namespace, error: Callable[[str], NoReturn]) -> int
         model = MLP([X.shape[1], *hidden, data.classes], arguments.activation, "softmax", seed=arguments.seed,
                     input_mean=mean, input_std=std)
     except (ValueError, MemoryError) as problem:
-        error(f"argument --hidden: {problem}")
+        error(f"argument --{'dropout' if str(problem).startswith('dropout') else 'hidden'}: {problem}")
     trainer = Trainer(model, optimizer=arguments.optimizer, learning_rate=learning_rate, schedule="one_cycle",
                       batch_size=batch_size, l2=arguments.l2, seed=arguments.seed,
                       input_dropout=arguments.input_dropout, augmentation=_augmentation(arguments, data.image_shape))

@@ -97,8 +97,9 @@ class Kernel:
         """
         if self.calls_others:
             arguments = (kernels, *arguments)
-        if kernels[self.slot] == 0:
-            kernel_table(next(dtype for dtype, table in _tables.items() if table is kernels), self)
+        if kernels[self.slot] == 0:  # it may call any other
+            dtype = next(dtype for dtype, table in _tables.items() if table is kernels)
+            kernel_table(dtype, *(KERNELS if self.calls_others else [self]))
         values = [value.ctypes.data if isinstance(value, np.ndarray) else value for value in arguments]
         self._c_function(int(kernels[self.slot]))(*values)
 

@@ -205,10 +205,12 @@ def loss_and_delta(outputs: Array, targets: Array, loss: int, parameter: float =
     loss : int
         Code of the loss.
     parameter : float
-        Label smoothing of the two cross entropies, delta of Huber's loss.
+        Label smoothing of the two cross entropies, delta of Huber's loss, for which it must be above 0.
     """
     outputs = _check("outputs", outputs, (None, None))
     loss = _check_code("loss", loss, LOSSES)
+    if loss == losses.HUBER and not parameter > 0.0:
+        raise ValueError(f"parameter must be a number above 0 for Huber's loss, got {parameter!r}")
     rows, units = outputs.shape
     if loss == losses.CROSS_ENTROPY and isinstance(targets, np.ndarray) and targets.ndim == 1:
         targets, kind = _check("targets", targets, (rows,), np.dtype(np.int64)), batches.LABELS
