@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .arrays import check_inputs
 from .kernels import augmentation as codes
 from .kernels.linking import kernel_table
+from .kernels.noise import add_noise
 from .validation import check_integer, check_number
 
 LARGEST_SIDE = 16384  # pixels, so that places in an image fit into 32 bits
@@ -115,7 +116,8 @@ class Augmentation:
         step = check_integer("step", step, 0, LARGEST_SEED)
         height, width = map(int, self.shape)
         result = np.empty((source.rows, self.inputs), np.float32)
-        codes.augment_rows(kernel_table(result.dtype), source.address, source.kind, source.stride,
-                           np.arange(source.rows), 0, source.rows, height, width, self.settings(), seed, step, 0,
+        kernels = kernel_table(result.dtype, codes.augment_rows, add_noise)
+        codes.augment_rows(kernels, source.address, source.kind, source.stride, np.arange(source.rows), 0, source.rows,
+                           height, width, self.settings(), seed, step, 0,
                            np.empty(codes.scratch_size(height, width), np.float32), result)
         return result

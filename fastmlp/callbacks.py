@@ -439,7 +439,8 @@ class LearningRateLogger(Callback):
     Attributes
     ----------
     rates : list of float
-        The rate of each epoch's last step, as in the history. Emptied when training begins.
+        The rate of each epoch's last step, as in the history; NaN for "lbfgs", which has none. Emptied when training
+        begins.
     base_rates : list of float
         ``trainer.learning_rate`` at the end of each epoch: what the schedule starts from. Emptied likewise.
 
@@ -460,7 +461,7 @@ class LearningRateLogger(Callback):
 
     def on_epoch_end(self, trainer: Any, logs: dict[str, Any]) -> None:
         """Take note of the epoch's rates."""
-        self.rates.append(float(logs["learning_rate"]))
+        self.rates.append(float(logs.get("learning_rate", math.nan)))
         self.base_rates.append(float(trainer.learning_rate))
         if self.verbose:
             print(f"epoch {logs['epoch']}: learning rate {self.rates[-1]:g}")

@@ -25,7 +25,7 @@ from .history import History
 from .losses import LOSSES, Loss
 from .metrics import ModelMetric, check_metrics
 from .model import MLP
-from .optimizers import OPTIMIZERS, Optimizer
+from .optimizers import LBFGS, OPTIMIZERS, Optimizer
 from .schedules import SCHEDULES, Schedule, WarmUp
 from .serialization import TRAINING_PREFIX, ModelFileError, read_checkpoint_file, write_model_file
 from .validation import check_flag, check_integer
@@ -39,6 +39,7 @@ AnyTrainer = TypeVar("AnyTrainer", bound="Trainer")
 FLOAT, TENSOR = "$float", "$tensor"  # keys of the objects that stand for what JSON does not know
 NOT_FINITE = ("nan", "inf", "-inf")
 MOST_STEPS = 1 << 53
+OPTIMIZER_KINDS: dict[str, type[Optimizer]] = {**OPTIMIZERS, "lbfgs": LBFGS}
 SCHEDULE_KINDS: dict[str, type[Schedule]] = {**SCHEDULES, "warm_up": WarmUp}
 
 
@@ -62,7 +63,7 @@ def load_trainer(kind: type[AnyTrainer], path: str | os.PathLike[str], schedule:
         model = MLP._from_description(description, tensors)
         saved = {name: _decode(value, of_training) for name, value in encoded.items()}
         loss = _made("loss", saved["loss"], LOSSES, hint="; one of your own must be registered by register_loss before")
-        optimizer = _made("optimizer", saved["optimizer"], OPTIMIZERS)
+        optimizer = _made("optimizer", saved["optimizer"], OPTIMIZER_KINDS)
         state = _check_state(of_training, model, optimizer)
         saved_schedule = None if saved["schedule"] is None else _made_schedule(saved["schedule"])
         saved_metrics = _check_kind("metrics", saved["metrics"], dict)
@@ -85,7 +86,7 @@ def _describe(trainer: Trainer) -> dict[str, Any]:
     return {
         "settings": trainer._settings(),
         "loss": _loss_description(trainer.loss),
-        "optimizer": _description("optimizer", trainer.optimizer, OPTIMIZERS),
+        "optimizer": _description("optimizer", trainer.optimizer, OPTIMIZER_KINDS),
         "schedule": _schedule_description(trainer.schedule),
         "schedule_state": trainer.schedule_state,
         "augmentation": None if trainer.augmentation is None else dataclasses.asdict(trainer.augmentation),

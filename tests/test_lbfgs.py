@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from fastmlp import (
     Dense,
     DivergenceWarning,
     EarlyStopping,
+    LearningRateLogger,
     Maxout,
     Trainer,
     engine,
@@ -646,3 +648,18 @@ def test_names_and_defaults() -> None:
 def test_settings_are_checked_and_named(name: str, value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=f"^{name} must be "):
         LBFGS(**{name: value})
+
+
+def test_a_trainer_with_lbfgs_is_saved_and_trains_on(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)), rng.integers(0, 3, 60)
+    trainer = Trainer(MLP([4, 6, 3], dtype="float64", seed=0), optimizer=LBFGS(memory=5), l2=0.01)
+    rates = LearningRateLogger()
+    trainer.fit(X, y, epochs=3, callbacks=[rates], progress=False)
+    assert len(rates.rates) == 3 and np.isnan(rates.rates).all()
+    trainer.save(tmp_path / "trainer")
+    loaded = Trainer.load(tmp_path / "trainer")
+    assert loaded.optimizer == trainer.optimizer and loaded.epochs == 3
+    loss = loaded.history["loss"][-1]
+    loaded.fit(X, y, epochs=5, progress=False)
+    assert loaded.history["loss"][-1] < loss
