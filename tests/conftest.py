@@ -7,7 +7,19 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fastmlp import get_num_threads, set_num_threads
+from fastmlp.activations import ACTIVATIONS
+from fastmlp.losses import LOSSES
 from fastmlp.threads import available_threads
+
+
+@pytest.fixture(scope="module")
+def registries() -> Iterator[None]:
+    """Forget, when the tests of a file are done, the activations and losses that they registered."""
+    before = dict(ACTIVATIONS), dict(LOSSES)
+    yield
+    for registry, entries in ((ACTIVATIONS, before[0]), (LOSSES, before[1])):
+        registry.clear()
+        registry.update(entries)
 
 
 @pytest.fixture

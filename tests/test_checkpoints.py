@@ -61,8 +61,11 @@ from fastmlp.serialization import TRAINING_PREFIX, read_checkpoint_file, write_m
 Array = np.ndarray[Any, Any]
 EPOCHS = 6
 
-fastmlp.register_activation("checkpoint_cube", lambda z: z**3, lambda z: 3 * z**2)
-fastmlp.register_loss("checkpoint_fourth_power", lambda a, t: (a - t) ** 4, lambda a, t: 4 * (a - t) ** 3)
+
+@pytest.fixture(scope="module", autouse=True)
+def own_functions(registries: None) -> None:
+    fastmlp.register_activation("checkpoint_cube", lambda z: z**3, lambda z: 3 * z**2)
+    fastmlp.register_loss("checkpoint_fourth_power", lambda a, t: (a - t) ** 4, lambda a, t: 4 * (a - t) ** 3)
 
 
 def make_data(rows: int, inputs: int = 5, classes: int = 3) -> tuple[Array, Array]:

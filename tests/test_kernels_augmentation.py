@@ -19,6 +19,7 @@ from test_kernels_noise import MASK, hashed, normal_numbers, random_bits
 from fastmlp.kernels import augmentation, batches
 from fastmlp.kernels.augmentation import BORDER, SETTINGS, scratch_size
 from fastmlp.kernels.linking import kernel_table
+from fastmlp.kernels.noise import add_noise
 from fastmlp.kernels.simd import pointer
 
 KINDS = {"float32": batches.FLOAT32, "float64": batches.FLOAT64, "uint8": batches.UINT8}
@@ -336,7 +337,7 @@ def run_guarded(placement: str) -> None:
     """All settings, as large as they may be, on arrays beside protected memory."""
     guard = Guard(placement)
     for dtype in DTYPES:
-        kernels = guard.copy(kernel_table(np.dtype(dtype)))
+        kernels = guard.copy(kernel_table(np.dtype(dtype), augmentation.augment_rows, add_noise))
         for height, width in (*SHAPES, (8, 8), (2, 3)):
             largest = {"SHIFT": 1e6, "ROTATION": 180, "SCALING": 0.999, "SHEAR": 89.9, "ELASTIC_ALPHA": 1e6,
                        "ELASTIC_SIGMA": 0.1, "NOISE": 1e6}

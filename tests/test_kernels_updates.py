@@ -360,11 +360,11 @@ def test_codes_and_places_are_distinct_and_fit() -> None:
     assert codes == list(range(9))
     assert set(updates.STATE_SLOTS) == set(codes)
     places = [updates.L2, updates.DECAY_1, updates.DECAY_2, updates.EPSILON, updates.L1, updates.WEIGHT_DECAY,
-              updates.CLIP_VALUE, updates.CLIP_NORM]
+              updates.CLIP_VALUE, updates.CLIP_NORM, updates.DECAYS_BIASES]
     assert places == list(range(updates.SETTINGS))
     places = [updates.C_RATE, updates.C_L2, updates.C_DECAY_1, updates.C_GAIN_1, updates.C_DECAY_2, updates.C_GAIN_2,
               updates.C_EPSILON, updates.C_SLOPE, updates.C_MOMENT, updates.C_L1, updates.C_WEIGHT_DECAY,
-              updates.C_CLIP_VALUE]
+              updates.C_CLIP_VALUE, updates.C_REGULARISES, updates.C_DECAYS_BIASES]
     assert len(set(places)) == len(places)
     assert max(places) < updates.COEFFICIENTS
     assert updates.COEFFICIENTS * 8 % CACHE_LINE == 0, "threads would write to one cache line"
