@@ -55,6 +55,8 @@ class StepByHand:
         if self.gradients is not None:
             gradients[:count] = self.gradients
         self._run(call, self.source.rows)
+        call.forget(layout.X)
+        call.forget(layout.Y)
         self.gradients = gradients[:count].copy()
 
     def update(self, rates: NDArray[np.float64]) -> None:

@@ -224,8 +224,9 @@ class Call:
     def disturb_inputs(self, dropout: float, noise: float) -> None:
         """Set the dropout of the inputs and the standard deviation of the noise added to them."""
         self.context[layout.INPUT_DROPOUT] = round(dropout * 2**32)
-        self.keep(layout.INPUT_NOISE, np.array([noise]))
-        if not noise:
+        if noise:
+            self.keep(layout.INPUT_NOISE, np.array([noise]))
+        else:
             self.context[layout.INPUT_NOISE] = 0
         if noise or dropout:
             kernel_table(self.network.dtype, add_noise, drop)

@@ -51,20 +51,35 @@ class Loss:
         source = self.check_y(y, rows, outputs, dtype)
         weights = None if sample_weight is None else check_weights("sample_weight", sample_weight, rows)
         if class_weight is not None:
-            by_class = _class_weights(class_weight, self._classes_of(source), outputs)
+            by_class = class_weights(class_weight, self.classes_of(source), outputs)
             weights = by_class if weights is None else weights * by_class
         if weights is not None and not weights.sum() > 0.0:
             raise ValueError("sample_weight and class_weight must leave rows with a weight above 0, got none")
         return Targets(source, self.kernel_code(dtype), np.array([self.parameter]), weights)
 
-    def _classes_of(self, source: Source) -> NDArray[np.int64]:
+    def classes_of(self, source: Source) -> NDArray[np.int64]:
         """Class of each row, for class weights."""
         raise ValueError("class_weight goes with the losses 'cross_entropy' and 'binary_cross_entropy', got "
                          f"{self.name!r}")
 
 
 @dataclass(frozen=True)
-class CrossEntropy(Loss):
+class _OfProbabilities(Loss):
+    """Base class of the cross entropies, whose targets may be smoothed."""
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("label_smoothing", self.label_smoothing, low=0.0, high=1.0, below=True)
+
+    @property
+    def parameter(self) -> float:
+        """The number that the kernel takes."""
+        return float(self.label_smoothing)
+
+
+@dataclass(frozen=True)
+class CrossEntropy(_OfProbabilities):
     """Softmax cross entropy, - sum t_k log a_k: of integer labels (rows,) or probabilities (rows, outputs).
 
     Parameters
@@ -73,18 +88,9 @@ class CrossEntropy(Loss):
         s, at least 0 and below 1; default 0. Targets become (1 - s) t + s / outputs (Szegedy et al., 2016).
     """
 
-    label_smoothing: float = 0.0
     code: ClassVar[int] = codes.CROSS_ENTROPY
     name: ClassVar[str] = "cross_entropy"
     output: ClassVar[str | None] = "softmax"
-
-    def __post_init__(self) -> None:
-        check_number("label_smoothing", self.label_smoothing, low=0.0, high=1.0, below=True)
-
-    @property
-    def parameter(self) -> float:
-        """The number that the kernel takes."""
-        return float(self.label_smoothing)
 
     def check_y(self, y: Any, rows: int, outputs: int, dtype: np.dtype[Any]) -> Source:
         """Check labels or probabilities."""
@@ -92,12 +98,13 @@ class CrossEntropy(Loss):
             return check_targets(y, rows, outputs, dtype, low=0.0, high=1.0, distribution=True)
         return check_labels(y, rows, outputs)
 
-    def _classes_of(self, source: Source) -> NDArray[np.int64]:
+    def classes_of(self, source: Source) -> NDArray[np.int64]:
+        """Return the labels, or the most probable classes."""
         return source.array if source.kind == LABELS else np.asarray(source.array.argmax(axis=1), np.int64)
 
 
 @dataclass(frozen=True)
-class BinaryCrossEntropy(Loss):
+class BinaryCrossEntropy(_OfProbabilities):
     """Binary cross entropy, the mean over the outputs of - t log a - (1 - t) log(1 - a); targets from 0 to 1.
 
     Parameters
@@ -106,24 +113,16 @@ class BinaryCrossEntropy(Loss):
         s, at least 0 and below 1; default 0. Targets become (1 - s) t + s / 2.
     """
 
-    label_smoothing: float = 0.0
     code: ClassVar[int] = codes.BINARY_CROSS_ENTROPY
     name: ClassVar[str] = "binary_cross_entropy"
     output: ClassVar[str | None] = "sigmoid"
-
-    def __post_init__(self) -> None:
-        check_number("label_smoothing", self.label_smoothing, low=0.0, high=1.0, below=True)
-
-    @property
-    def parameter(self) -> float:
-        """The number that the kernel takes."""
-        return float(self.label_smoothing)
 
     def check_y(self, y: Any, rows: int, outputs: int, dtype: np.dtype[Any]) -> Source:
         """Check targets from 0 to 1."""
         return check_targets(y, rows, outputs, dtype, low=0.0, high=1.0)
 
-    def _classes_of(self, source: Source) -> NDArray[np.int64]:
+    def classes_of(self, source: Source) -> NDArray[np.int64]:
+        """Return 1 where the one output is to be above one half, else 0."""
         if source.array.shape[1] != 1:
             raise ValueError(f"class_weight needs one output with 'binary_cross_entropy', got {source.array.shape[1]}")
         return np.asarray(source.array[:, 0] > 0.5, np.int64)
@@ -205,7 +204,7 @@ class Poisson(Loss):
         return check_targets(y, rows, outputs, dtype, low=0.0, high=np.inf)
 
 
-def _class_weights(class_weight: Any, classes: NDArray[np.int64], outputs: int) -> NDArray[np.float64]:
+def class_weights(class_weight: Any, classes: NDArray[np.int64], outputs: int) -> NDArray[np.float64]:
     """Return the weight of each row from a dict of weights by class, or "balanced"."""
     number = max(outputs, 2)
     allowed = f"'balanced' or a dict of numbers of at least 0 by class 0 to {number - 1}"

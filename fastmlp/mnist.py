@@ -26,6 +26,7 @@ from .callbacks import Callback
 from .datasets import Dataset, MnistUnavailable, load_digits, load_mnist
 from .fitting import DivergenceWarning
 from .layers import MAX_DROPOUT, MAX_UNITS, Dense
+from .metrics import confusion_matrix
 from .model import MLP, check_seed
 from .threads import available_threads, get_num_threads, set_num_threads
 from .trainer import Trainer
@@ -292,31 +293,13 @@ def mean_and_std(images: NDArray[np.uint8]) -> tuple[float, float]:
     return mean, math.sqrt(max(variance, 0.0)) or 1.0
 
 
-def confusion_matrix(y_true: NDArray[np.int64], y_predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Count how often each class was taken for each class.
-
-    Parameters
-    ----------
-    y_true, y_predicted : array of int64, shape (n,)
-        Classes from 0 to ``classes - 1``.
-    classes : int
-
-    Returns
-    -------
-    array of int64, shape (classes, classes)
-        A row for each true class, a column for each predicted one.
-    """
-    pairs = y_true * classes + y_predicted
-    return np.bincount(pairs, minlength=classes**2).astype(np.int64).reshape(classes, classes)
-
-
 def format_confusion_matrix(matrix: NDArray[np.int64]) -> str:
     """Return a confusion matrix as a table, with the total and the recall of each true class.
 
     Parameters
     ----------
     matrix : array of int64, shape (classes, classes)
-        As from `confusion_matrix`.
+        As from `fastmlp.metrics.confusion_matrix`.
 
     Returns
     -------

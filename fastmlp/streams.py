@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .arrays import KINDS, Source, Targets, address_of, check_inputs, check_weights
 from .kernels.batches import LABELS
-from .losses import _class_weights
+from .losses import class_weights
 from .validation import check_integer
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Stream(ABC):
                              f"{class_weight!r}")
         self.class_weight = class_weight
         if class_weight is not None:
-            _class_weights(class_weight, np.zeros(0, np.int64), self.model.outputs)
+            class_weights(class_weight, np.zeros(0, np.int64), self.model.outputs)
         self._has_labels: bool | None = None
 
     @abstractmethod
@@ -198,7 +198,7 @@ class Stream(ABC):
             targets = self.loss.check_y(y, inputs.rows, model.outputs, model.dtype)
             weights = None if sample_weight is None else check_weights("sample_weight", sample_weight, inputs.rows)
             if self.class_weight is not None:
-                by_class = _class_weights(self.class_weight, self.loss._classes_of(targets), model.outputs)
+                by_class = class_weights(self.class_weight, self.loss.classes_of(targets), model.outputs)
                 weights = by_class if weights is None else weights * by_class
             if self._has_labels is None:
                 self._has_labels = targets.kind == LABELS

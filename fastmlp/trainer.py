@@ -339,6 +339,10 @@ class Trainer:
                 raise ValueError(f"validation_split must leave rows to train on, got {split} of {source.rows} rows")
             source, kept = source.split(source.rows - held_out)
             targets, kept_targets = targets.split(source.rows)
+            for side, part in (("train on", targets), ("validate on", kept_targets)):
+                if part.weights is not None and not part.weights.sum() > 0.0:
+                    raise ValueError(f"sample_weight and class_weight must leave rows to {side} with a weight above 0, "
+                                     "got none")
             require_finite("X", kept.array, self.model.dtype, first_row=source.rows)
             validation = kept, kept_targets
         if self.schedule.monitor == "val_loss" and validation is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from . import layout
-from .dense import BIASES_DECAY, NOTHING_DECAYS, WEIGHTS_DECAY, regularised_update
+from .dense import update_from
 from .layout import INPUTS, LAYER_FIELDS, LAYER_SETTINGS, MAX_NORM, PADDED, PIECES, SHARED, SLOPE_COUNT, SLOPES, WEIGHTS
 from .linking import DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, inlined, kernel
 from .panels import panel_width, panels_for
@@ -29,7 +29,7 @@ from .simd import (
     vector_function,
 )
 from .team import barrier
-from .updates import CLIP_NORM, WRITE_GRADIENT
+from .updates import CLIP_NORM, WRITE_GRADIENT, biases_decay
 
 SMALL = 1e-6  # added to a norm before dividing by it
 
@@ -125,11 +125,11 @@ def apply_gradients(kernels, context, parameters, optimizer, coefficients, part,
                 for i in range(begin, begin + weights + others, lanes(parameters)):
                     store(gradients, i, load(gradients, i) * scale)
             if weights > 0:
-                regularised_update(kernels, optimizer, coefficients, WEIGHTS_DECAY, weights, parameters,
-                                   shift(gradients, begin), state, context[layout.COUNT], begin)
-            kind = BIASES_DECAY if weights > 0 else NOTHING_DECAYS
-            regularised_update(kernels, optimizer, coefficients, kind, others, parameters,
-                               shift(gradients, begin + weights), state, context[layout.COUNT], begin + weights)
+                update_from(kernels, optimizer, coefficients, 1, weights, parameters, shift(gradients, begin), state,
+                            context[layout.COUNT], begin)
+            decays = biases_decay(coefficients) if weights > 0 else 0  # slopes are never regularised
+            update_from(kernels, optimizer, coefficients, decays, others, parameters,
+                        shift(gradients, begin + weights), state, context[layout.COUNT], begin + weights)
 
 
 @vector_function

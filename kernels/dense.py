@@ -14,7 +14,7 @@ All arguments are pointers and integers; all matrices lie in panels of columns (
 
 from __future__ import annotations
 
-from .activations import CUSTOM, PRELU, activate, multiply_by_derivative
+from .activations import PRELU, activate, multiply_by_derivative
 from .layout import DELTAS, INPUTS, KEPT, OUTPUTS, PADDED, SHARED, SLOPES, UNITS, WEIGHTS
 from .linking import DOUBLE, DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, inlined, kernel
 from .panels import padded_columns, panel_width, panels_for
@@ -22,13 +22,10 @@ from .simd import TILE_ROWS, full, lanes, load, shift, store, sum_lanes
 from .special import activate_specially, multiply_by_kept
 from .tile import PANELS_AT_ONCE, column_tile, row_tile
 from .transposes import transpose
-from .updates import C_DECAYS_BIASES, C_REGULARISES, WRITE_GRADIENT, regularise, update
+from .updates import WRITE_GRADIENT, biases_decay, update
 
 MOST_ROWS_AT_ONCE = max(PANELS_AT_ONCE)
 AT_ONCE = tuple(PANELS_AT_ONCE.get(height, 1) for height in range(MOST_ROWS_AT_ONCE + 1))
-
-# What an update is of: regularisation concerns weights, biases only if asked for.
-WEIGHTS_DECAY, BIASES_DECAY, NOTHING_DECAYS = range(3)
 
 # Rows that a weight gradient is summed over at a time: two panels of so many rows stay in the first-level cache.
 GRADIENT_ROWS = 256
@@ -80,7 +77,7 @@ def forward(kernels, layer, parameters, a, outputs, rows, begin, end, code, alph
     code, alpha : activation, applied while the tiles are in cache; IDENTITY leaves z
     key, first_row : of dropout: key of the random numbers of this step and layer, number of row 0 in its batch
     """
-    special = layer[KEPT] != 0 or code in (PRELU, CUSTOM)
+    special = layer[KEPT] != 0 or code >= PRELU  # the last codes: PRELU and CUSTOM
     inputs, padded = layer[INPUTS], layer[PADDED]
     tiles = tiles_for(end - begin)
     width = panel_width(a)
@@ -223,17 +220,11 @@ def _sum_for_slopes(layer, kept, rows, column, columns, target, accumulate):
     store(target, 0, load(target, 0) + shared if accumulate else shared)
 
 
-@kernel(INT, DOUBLE_POINTER, INT, INT, NUMBERS, NUMBERS, NUMBERS, INT, INT, on_demand=True)
-def regularised_update(kernels, optimizer, coefficients, decays, count, parameters, g, state, size, place):
-    """Update `count` parameters from number `place` on by their gradient `g`; `decays` tells what they are.
-
-    `state` holds slots of `size` numbers.
-    """
-    w = shift(parameters, place)
-    applies = int(decays == WEIGHTS_DECAY or (decays == BIASES_DECAY and coefficients[C_DECAYS_BIASES] != 0.0))
-    if coefficients[C_REGULARISES] != 0.0:
-        regularise(kernels, coefficients, applies, count, w, g)
-    update(kernels, optimizer, coefficients, applies, count, w, g, shift(state, place), shift(state, size + place))
+@inlined
+def update_from(kernels, optimizer, coefficients, decays, count, parameters, g, state, size, place):
+    """Update `count` parameters from number `place` on by their gradient `g`; `state` holds slots of `size` numbers."""
+    update(kernels, optimizer, coefficients, decays, count, shift(parameters, place), g, shift(state, place),
+           shift(state, size + place))
 
 
 @inlined
@@ -275,20 +266,19 @@ def gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameter
             _column_tiles(kernels, height, columns, min(GRADIENT_ROWS, rows - begin), shift(a_panel, begin * a_width),
                           a_width, shift(delta_panel, begin * columns), target, int(accumulate or begin > 0))
         if optimizer != WRITE_GRADIENT:
-            regularised_update(kernels, optimizer, coefficients, WEIGHTS_DECAY, height * columns, parameters, target,
-                               state, count, place)
+            update_from(kernels, optimizer, coefficients, 1, height * columns, parameters, target, state, count, place)
         if row == 0:
             place = panel + inputs * columns
             target = shift(gradients, place) if in_place else scratch
             _sum_rows(delta_panel, columns, rows, target, accumulate)
             if optimizer != WRITE_GRADIENT:
-                regularised_update(kernels, optimizer, coefficients, BIASES_DECAY, columns, parameters, target, state,
-                                   count, place)
+                update_from(kernels, optimizer, coefficients, biases_decay(coefficients), columns, parameters, target,
+                            state, count, place)
             if layer[SLOPES] and (column == 0 or not layer[SHARED]):
                 place = layer[SLOPES] + column
                 target = shift(gradients, place) if in_place else scratch
                 _sum_for_slopes(layer, shift(deltas, layer[KEPT] - layer[DELTAS]), rows, column, columns, target,
                                 accumulate)
                 if optimizer != WRITE_GRADIENT:
-                    regularised_update(kernels, optimizer, coefficients, NOTHING_DECAYS,
-                                       lanes(a) if layer[SHARED] else columns, parameters, target, state, count, place)
+                    update_from(kernels, optimizer, coefficients, 0, lanes(a) if layer[SHARED] else columns, parameters,
+                                target, state, count, place)

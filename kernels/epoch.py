@@ -26,8 +26,8 @@ from numba import njit, prange
 from . import layout
 from .batches import LABELS, unstage_rows
 from .deferred import apply_gradients, limit_norms
-from .dense import backward, gradient, regularised_update
-from .layout import GRADIENT, OUTPUTS, UNITS
+from .dense import backward, gradient
+from .layout import GRADIENT, OUTPUTS, UNITS, UPDATE
 from .linking import INT, INT_POINTER, NUMBERS, cache_on_disk, inlined, kernel
 from .losses import BINARY_CROSS_ENTROPY, read_targets
 from .panels import place_of
@@ -168,7 +168,7 @@ def train_part(kernels, part, parts, parameters, context):
         if not fused:
             apply_gradients(kernels, context, parameters, optimizer, coefficients, part, parts)
             barrier(team, parts)
-        if context[layout.CONSTRAINED] and optimizer != WRITE_GRADIENT:
+        if context[layout.CONSTRAINED] and optimizer != WRITE_GRADIENT and context[layout.PHASES] & UPDATE:
             limit_norms(kernels, context, parameters, part, parts)
             barrier(team, parts)
         if part == 0:
@@ -262,7 +262,7 @@ def predict_part(kernels, part, parts, parameters, context):
 TRAIN, PREDICT = range(2)
 
 # Kernels on demand that a program needs whatever the network.
-TRAINING = (train_part, forward_backward, weight_gradients, backward, gradient, regularised_update, apply_gradients)
+TRAINING = (train_part, forward_backward, weight_gradients, backward, gradient, apply_gradients)
 PREDICTION = (predict_part, unstage_rows)
 
 

@@ -92,6 +92,12 @@ def step_coefficients(optimizer, settings, rate, step, coefficients):
         coefficients[C_GAIN_2] = 1.0
 
 
+@inlined
+def biases_decay(coefficients):
+    """What `update` takes for `decays` where the parameters are biases."""
+    return 1 if coefficients[C_DECAYS_BIASES] != 0.0 else 0
+
+
 @vector_function
 def clip(x: Lanes, limit: Lanes) -> Lanes:
     """x, but not beyond `limit` in either direction; NaN stays NaN."""
@@ -130,17 +136,19 @@ def regularise(coefficients, decays, count, w, g):
 
 
 @kernel(INT, DOUBLE_POINTER, INT, INT, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
-def update(optimizer, coefficients, decays, count, w, g, slot_1, slot_2):
-    """Update `count` (whole registers) parameters w from their gradient g.
+def update(kernels, optimizer, coefficients, decays, count, w, g, slot_1, slot_2):
+    """Update `count` (whole registers) parameters w from their gradient g, regularised as the coefficients say.
 
     Parameters
     ----------
     optimizer : any code but WRITE_GRADIENT
     coefficients : from `step_coefficients`
-    decays : whether L2 regularisation applies (to weights, not to biases)
+    decays : whether regularisation applies (to weights; to biases only if asked for)
     slot_1, slot_2 : the optimizer's state: velocity; or first and second moment; or what the squares of the gradients
         have come to, and then Adadelta's mean square of the changes, or RMSprop's velocity if it has momentum
     """
+    if coefficients[C_REGULARISES] != 0.0:
+        regularise(kernels, coefficients, decays, count, w, g)
     step = lanes(w)
     rate = full(w, coefficients[C_RATE])
     l2 = full(w, coefficients[C_L2] if decays else 0.0)

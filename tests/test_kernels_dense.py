@@ -58,7 +58,7 @@ class Layer:
     def __init__(self, dtype: str, rows: int, inputs: int, units: int, seed: int = 0, whole: bool = False) -> None:
         rng = np.random.default_rng(seed)
         self.rng, self.dtype = rng, np.dtype(dtype)
-        self.kernels = kernel_table(self.dtype, dense.regularised_update)
+        self.kernels = kernel_table(self.dtype)
         self.rows, self.inputs, self.units = rows, inputs, units
         self.begin, self.end = 0, rows  # what `forward` and `backward` work on
 

@@ -22,6 +22,7 @@ import fastmlp
 from fastmlp import MLP, Augmentation, Trainer, get_num_threads, mnist, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.datasets import Dataset, MnistUnavailable, load_digits, load_mnist, write_idx
+from fastmlp.metrics import confusion_matrix
 from fastmlp.optimizers import OPTIMIZERS
 
 REAL_DATA = os.environ.get("FASTMLP_DATA")
@@ -426,7 +427,7 @@ def test_a_model_that_cannot_be_saved(folder: Path, tmp_path: Path, capsys: pyte
 def test_confusion_matrix_against_a_naive_count() -> None:
     rng = np.random.default_rng(0)
     y_true, y_predicted = rng.integers(0, 7, 500), rng.integers(0, 9, 500)
-    matrix = mnist.confusion_matrix(y_true, y_predicted, 9)
+    matrix = confusion_matrix(y_true, y_predicted, 9)
     expected = np.zeros((9, 9), np.int64)
     for true, predicted in zip(y_true, y_predicted, strict=True):
         expected[true, predicted] += 1
@@ -451,7 +452,7 @@ def test_the_printed_matrix_is_that_of_the_test_images(folder: Path, tmp_path: P
     saved = tmp_path / "model"
     mnist.main(["--data", str(folder), "--epochs", "1", "--save", str(saved)])
     data = load_mnist(folder)
-    matrix = mnist.confusion_matrix(data.y_test, MLP.load(saved).predict(data.X_test), 10)
+    matrix = confusion_matrix(data.y_test, MLP.load(saved).predict(data.X_test), 10)
     assert mnist.format_confusion_matrix(matrix) in capsys.readouterr().out
 
 

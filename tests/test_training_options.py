@@ -306,7 +306,7 @@ def test_accumulation_takes_the_steps_of_a_larger_batch(dtype: str, options: dic
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_loop_by_hand_gives_the_bits_of_fit(dtype: str, rows: int, options: dict[str, Any]) -> None:
     X, y = data(1400, 12, 4, "labels")
-    models = [MLP([12, Dense(20, "tanh", dropout=0.2), 4], dtype=dtype, seed=0) for _ in range(3)]
+    models = [MLP([12, Dense(20, "tanh", dropout=0.2, max_norm=0.5), 4], dtype=dtype, seed=0) for _ in range(3)]
     trainers = [Trainer(model, batch_size=rows, seed=2, **options) for model in models]
     X, y = X[: 2 * rows], y[: 2 * rows]
     history = trainers[0].fit(X, y, epochs=2, shuffle=False, progress=False)
@@ -318,7 +318,9 @@ def test_a_loop_by_hand_gives_the_bits_of_fit(dtype: str, rows: int, options: di
             outputs = trainers[1].forward(X[batch])
             assert outputs.shape == (rows, 4)
             trainers[1].compute_loss(y[batch])
+            before = models[1].get_weights()
             trainers[1].backward()
+            assert all((a == b).all() for a, b in zip(before, models[1].get_weights(), strict=True))
             trainers[1].update()
             losses.append(trainers[2].step(X[batch], y[batch]))
     assert np.mean(losses[:2]) == pytest.approx(history["loss"][0])
@@ -390,6 +392,16 @@ def test_the_loss_of_an_epoch_is_the_weighted_mean() -> None:
     history = Trainer(model, learning_rate=1e-12, batch_size=7).fit(X, y, epochs=1, sample_weight=weights,
                                                                     progress=False)
     assert history["loss"][0] == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("side", ("train on", "validate on"))
+def test_weights_are_needed_on_both_sides_of_a_split(side: str) -> None:
+    X, y = data(40, 5, 3, "labels")
+    weights = np.repeat([0.0, 1.0] if side == "train on" else [1.0, 0.0], 20)
+    trainer = Trainer(MLP([5, 3]))
+    with pytest.raises(ValueError, match=f"sample_weight .* rows to {side}"):
+        trainer.fit(X, y, sample_weight=weights, validation_split=0.5, progress=False)
+    assert trainer.steps == 0
 
 
 @pytest.mark.parametrize("batch", (16, 800))
