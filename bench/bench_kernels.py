@@ -176,7 +176,7 @@ def bench_update(compare: Compare, optimizer: str, count: int, dtype: str) -> No
     rule, learning_rate, step = OPTIMIZERS[optimizer](), 1e-3, 10
 
     def updated() -> Any:
-        return standalone.update(rule.code, w, g, state, learning_rate, step, *rule.settings())
+        return standalone.update(rule.code, w, g, state, learning_rate, step, *rule.settings()[:3])
 
     def results() -> tuple[Any, Any]:
         actual = updated()

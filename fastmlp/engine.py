@@ -26,7 +26,7 @@ from .kernels.special import maxout, maxout_backward
 from .kernels.team import TEAM_SIZE
 from .kernels.threading_layer import LEAST_PARALLEL_WORK
 from .kernels.tile import column_tile
-from .kernels.updates import COEFFICIENTS, SETTINGS
+from .kernels.updates import COEFFICIENTS, LOSS_SCALE, SETTINGS
 from .threads import get_num_threads, team_of
 
 Array = NDArray[Any]
@@ -302,7 +302,9 @@ def training_call(network: Network, batch: int, *, gradients: bool = False, drop
         call.context[layout.CONSTRAINED] = 1
         kernel_table(network.dtype, limit_norms)
     call.keep(layout.ROW_LOSSES, np.zeros(batch))
-    call.keep(layout.SETTINGS, np.zeros(SETTINGS))
+    settings = np.zeros(SETTINGS)
+    settings[LOSS_SCALE] = 1.0
+    call.keep(layout.SETTINGS, settings)
     if groups > 1 or batch > rows or gradients:
         call.keep(layout.GRADIENTS, layout.aligned_zeros(groups * len(network.parameters), network.dtype))
         parts = -(-network.table[:, layout.PADDED] // (TILE_VECTORS * lanes_of(network.dtype.itemsize))) + 1

@@ -5,11 +5,11 @@ The formulas and their sources are in `fastmlp.kernels.updates`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .kernels import updates as codes
-from .validation import check_integer, check_number
+from .validation import check_flag, check_integer, check_number
 
 
 def _check_decay(name: str, value: Any) -> None:
@@ -31,9 +31,9 @@ class Optimizer:
         """Number of state vectors, each as long as the parameters."""
         return codes.STATE_SLOTS[self.code]
 
-    def settings(self) -> tuple[float, float, float]:
-        """Return the two decay rates and the epsilon that the kernels take; zero for those a rule does not have."""
-        return 0.0, 0.0, 0.0
+    def settings(self) -> tuple[float, float, float, float]:
+        """Return what the kernels take: two decay rates, epsilon, whether that is Adam's epsilon hat; 0 for none."""
+        return 0.0, 0.0, 0.0, 0.0
 
     @property
     def weight_decay(self) -> float:
@@ -64,9 +64,9 @@ class Momentum(Optimizer):
     def __post_init__(self) -> None:
         _check_decay("momentum", self.momentum)
 
-    def settings(self) -> tuple[float, float, float]:
-        """Return the two decay rates and the epsilon that the kernels take."""
-        return self.momentum, 0.0, 0.0
+    def settings(self) -> tuple[float, float, float, float]:
+        """Return what the kernels take, see `Optimizer.settings`."""
+        return self.momentum, 0.0, 0.0, 0.0
 
 
 @dataclass(frozen=True)
@@ -94,21 +94,26 @@ class Adam(Optimizer):
         Decay rates of the first and second moment, at least 0 and below 1; default 0.9 and 0.999.
     epsilon : float
         Added to the square root of the second moment, from 1e-16 to 1e3; default 1e-8.
+    epsilon_hat : bool
+        Whether epsilon is added to sqrt(v) instead of sqrt(v'), as Keras and scikit-learn do ("epsilon hat" in
+        section 2 of the paper); default False.
     """
 
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
+    epsilon_hat: bool = field(default=False, kw_only=True)
     code: ClassVar[int] = codes.ADAM
 
     def __post_init__(self) -> None:
+        check_flag("epsilon_hat", self.epsilon_hat)
         _check_decay("beta_1", self.beta_1)
         _check_decay("beta_2", self.beta_2)
         _check_epsilon(self.epsilon)
 
-    def settings(self) -> tuple[float, float, float]:
-        """Return the two decay rates and the epsilon that the kernels take."""
-        return self.beta_1, self.beta_2, self.epsilon
+    def settings(self) -> tuple[float, float, float, float]:
+        """Return what the kernels take, see `Optimizer.settings`."""
+        return self.beta_1, self.beta_2, self.epsilon, float(self.epsilon_hat)
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,8 @@ class AdamW(Adam):
         Decay rates of the first and second moment, at least 0 and below 1; default 0.9 and 0.999.
     epsilon : float
         Added to the square root of the second moment, from 1e-16 to 1e3; default 1e-8.
+    epsilon_hat : bool
+        As in `Adam`.
     weight_decay : float
         At least 0; default 0.01.
     """
@@ -147,6 +154,8 @@ class NAdam(Adam):
         Decay rates of the first and second moment, at least 0 and below 1; default 0.9 and 0.999.
     epsilon : float
         Added to the square root of the second moment, from 1e-16 to 1e3; default 1e-8.
+    epsilon_hat : bool
+        As in `Adam`.
     """
 
     code: ClassVar[int] = codes.NADAM
@@ -168,9 +177,9 @@ class Adagrad(Optimizer):
     def __post_init__(self) -> None:
         _check_epsilon(self.epsilon)
 
-    def settings(self) -> tuple[float, float, float]:
-        """Return the two decay rates, of which it has none, and the epsilon that the kernels take."""
-        return 0.0, 0.0, self.epsilon
+    def settings(self) -> tuple[float, float, float, float]:
+        """Return what the kernels take, see `Optimizer.settings`: no decay rates."""
+        return 0.0, 0.0, self.epsilon, 0.0
 
 
 @dataclass(frozen=True)
@@ -195,9 +204,9 @@ class Adadelta(Optimizer):
         _check_decay("rho", self.rho)
         _check_epsilon(self.epsilon)
 
-    def settings(self) -> tuple[float, float, float]:
-        """Return the two decay rates, of which it has the second, and the epsilon that the kernels take."""
-        return 0.0, self.rho, self.epsilon
+    def settings(self) -> tuple[float, float, float, float]:
+        """Return what the kernels take, see `Optimizer.settings`: the second decay rate."""
+        return 0.0, self.rho, self.epsilon, 0.0
 
 
 @dataclass(frozen=True)
@@ -226,9 +235,9 @@ class RMSprop(Optimizer):
         _check_epsilon(self.epsilon)
         _check_decay("momentum", self.momentum)
 
-    def settings(self) -> tuple[float, float, float]:
-        """Return the two decay rates, momentum and decay, and the epsilon that the kernels take."""
-        return self.momentum, self.decay, self.epsilon
+    def settings(self) -> tuple[float, float, float, float]:
+        """Return what the kernels take, see `Optimizer.settings`: momentum and decay are the decay rates."""
+        return self.momentum, self.decay, self.epsilon, 0.0
 
 
 @dataclass(frozen=True)

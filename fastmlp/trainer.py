@@ -20,7 +20,17 @@ from .checkpoints import load_trainer, save_trainer
 from .fitting import Fit, StreamFit
 from .history import History
 from .kernels import layout
-from .kernels.updates import CLIP_NORM, CLIP_VALUE, DECAY_1, DECAYS_BIASES, L1, L2, WEIGHT_DECAY
+from .kernels.updates import (
+    CLIP_NORM,
+    CLIP_VALUE,
+    DECAYS_BIASES,
+    L1,
+    L2,
+    L2_OF_SUM,
+    LOSS_SCALE,
+    OF_OPTIMIZER,
+    WEIGHT_DECAY,
+)
 from .layers import MAX_DROPOUT
 from .losses import Loss, check_loss
 from .metrics import check_metrics
@@ -177,6 +187,10 @@ class Trainer:
         if isinstance(self.optimizer, LBFGS):
             lbfgs.require_scipy()
             lbfgs.check_settings(self)
+        # For objectives that are not means, as scikit-learn's: a factor on the loss, and the strength of an L2 penalty
+        # on the weights that stands beside the sum of a batch's losses.
+        self._loss_scale = 1.0
+        self._l2_of_sum = 0.0
         self.history = History()
         self.steps = 0
         self.epochs = 0
@@ -627,7 +641,8 @@ class Trainer:
         settings[L1], settings[L2], settings[WEIGHT_DECAY] = self.l1, self.l2, self.weight_decay
         settings[CLIP_NORM], settings[CLIP_VALUE] = self.clip_norm, self.clip_value
         settings[DECAYS_BIASES] = self.regularise_biases
-        settings[DECAY_1 : DECAY_1 + 3] = self.optimizer.settings()
+        settings[LOSS_SCALE], settings[L2_OF_SUM] = self._loss_scale, self._l2_of_sum
+        settings[OF_OPTIMIZER] = self.optimizer.settings()
         call.context[layout.DEFERRED] = self.clip_norm > 0.0
         call.disturb_inputs(self.input_dropout, self.input_noise)
 

@@ -56,7 +56,7 @@ from .simd import (
     store,
 )
 from .team import barrier, join
-from .updates import COEFFICIENTS, WRITE_GRADIENT, step_coefficients
+from .updates import COEFFICIENTS, LOSS_SCALE, WRITE_GRADIENT, step_coefficients
 
 
 @inlined
@@ -121,6 +121,7 @@ def train_part(kernels, part, parts, parameters, context):
     gradients = pointer_at(context[layout.GRADIENTS], parameters)
     order = int64_pointer(context[layout.ORDER])
     rates = float64_pointer(context[layout.RATES])
+    settings = float64_pointer(context[layout.SETTINGS])
     samples, batch = context[layout.SAMPLES], context[layout.ROWS]
     steps_per_epoch = (samples + batch - 1) // batch
     optimizer = context[layout.OPTIMIZER]
@@ -140,12 +141,12 @@ def train_part(kernels, part, parts, parameters, context):
             order_epoch = epoch
             barrier(team, parts)
         update = context[layout.UPDATES_BEFORE] + step
-        step_coefficients(optimizer, float64_pointer(context[layout.SETTINGS]),
-                          rates[step - context[layout.FIRST_STEP]], update + 1, coefficients)
+        total_weight = _sum_of_weights(context, index, rows)
+        step_coefficients(optimizer, settings, rates[step - context[layout.FIRST_STEP]], update + 1, total_weight,
+                          coefficients)
 
         if context[layout.PHASES] & GRADIENT:
-            total_weight = _sum_of_weights(context, index, rows)
-            scale = 1.0 / total_weight if total_weight > 0.0 else 0.0
+            scale = settings[LOSS_SCALE] / total_weight if total_weight > 0.0 else 0.0
             if context[layout.GROUPS] > 1:
                 _group_gradients(kernels, context, parameters, scratch, index, rows, scale, row_losses, update, part,
                                  parts)

@@ -310,7 +310,7 @@ def update(
         vectors.append(padded)
     settings, coefficients = np.zeros(updates.SETTINGS), np.zeros(updates.COEFFICIENTS)
     settings[[updates.L2, updates.DECAY_1, updates.DECAY_2, updates.EPSILON]] = l2, decay_1, decay_2, epsilon
-    updates.step_coefficients.py_func(optimizer, settings, learning_rate, step, coefficients)
+    updates.step_coefficients.py_func(optimizer, settings, learning_rate, step, 1.0, coefficients)
     slot_1, slot_2 = (vectors[2:] + vectors[:2])[:2]
     updates.update(kernel_table(w.dtype), optimizer, coefficients, 1, count, vectors[0], vectors[1], slot_1, slot_2)
     return vectors[0][: len(w)], [vector[: len(w)] for vector in vectors[2:]]

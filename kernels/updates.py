@@ -6,7 +6,8 @@ With g the gradient (for weights with L2 regularisation, g + l2 w), r the learni
     momentum   v <- mu v - r g;  w <- w + v                       (Polyak, 1964; Sutskever et al., 2013, eq. 1-2)
     Nesterov   v <- mu v - r g;  w <- w + mu v - r g              (Sutskever et al., 2013, as Keras has it)
     Adam       m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
-               w <- w - r (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)    (Kingma and Ba, 2015, algorithm 1)
+               w <- w - r (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)    (Kingma and Ba, 2015, algorithm 1;
+               eps / sqrt(1 - b2^t) in place of eps with EPSILON_HAT, as before their section 2.1)
     Adagrad    s <- s + g^2;  w <- w - r g / (sqrt(s) + eps)      (Duchi, Hazan and Singer, 2011)
     Adadelta   s <- rho s + (1 - rho) g^2;  d = g sqrt(u + eps) / sqrt(s + eps);
                u <- rho u + (1 - rho) d^2;  w <- w - r d          (Zeiler, 2012, algorithm 1)
@@ -34,8 +35,13 @@ STATE_SLOTS = {WRITE_GRADIENT: 0, SGD: 0, MOMENTUM: 1, NESTEROV: 1, ADAM: 2, ADA
 
 # Settings of an optimizer and of regularisation, float64: what the user chose; 0 turns each of the last four off.
 # DECAY_1 is the momentum, or beta_1 of Adam and NAdam; DECAY_2 their beta_2, Adadelta's rho or RMSprop's decay.
-L2, DECAY_1, DECAY_2, EPSILON, L1, WEIGHT_DECAY, CLIP_VALUE, CLIP_NORM, DECAYS_BIASES = range(9)
-SETTINGS = 9
+# EPSILON_HAT is 1 where Adam's epsilon is added to the uncorrected second moment. LOSS_SCALE is a factor on the
+# gradient of the mean loss; L2_OF_SUM the strength of L2 beside the sum of a batch's losses, so that its share of the
+# mean falls with the number of rows.
+(L2, DECAY_1, DECAY_2, EPSILON, EPSILON_HAT, L1, WEIGHT_DECAY, CLIP_VALUE, CLIP_NORM, DECAYS_BIASES, LOSS_SCALE,
+ L2_OF_SUM) = range(12)
+SETTINGS = 12
+OF_OPTIMIZER = slice(DECAY_1, EPSILON_HAT + 1)  # those that the update rule itself has
 
 # Coefficients of one step: what the update multiplies by. Each thread has its own, in cache lines of their own.
 (C_RATE, C_L2, C_DECAY_1, C_GAIN_1, C_DECAY_2, C_GAIN_2, C_EPSILON, C_SLOPE, C_MOMENT, C_L1, C_WEIGHT_DECAY,
@@ -47,8 +53,10 @@ NADAM_STEPS = 64
 
 
 @inlined
-def step_coefficients(optimizer, settings, rate, step, coefficients):
+def step_coefficients(optimizer, settings, rate, step, total_weight, coefficients):
     """Compute the coefficients of update number `step` (from 1) with learning rate `rate`.
+
+    `total_weight` is the sum of the weights of the batch's rows.
 
     Adam's bias corrections are moved out of the elements: with c1 = 1 - b1^t, c2 = 1 - b2^t,
     r (m / c1) / (sqrt(v / c2) + eps) = (r sqrt(c2) / c1) m / (sqrt(v) + eps sqrt(c2)).
@@ -58,7 +66,7 @@ def step_coefficients(optimizer, settings, rate, step, coefficients):
     """
     decay_1, decay_2 = settings[DECAY_1], settings[DECAY_2]
     coefficients[C_RATE] = rate
-    coefficients[C_L2] = settings[L2]
+    coefficients[C_L2] = settings[L2] + (settings[L2_OF_SUM] / total_weight if total_weight > 0.0 else 0.0)
     coefficients[C_DECAY_1] = decay_1
     coefficients[C_GAIN_1] = 1.0 - decay_1
     coefficients[C_DECAY_2] = decay_2
@@ -73,7 +81,8 @@ def step_coefficients(optimizer, settings, rate, step, coefficients):
     if optimizer == ADAM or optimizer == NADAM:  # noqa: SIM109 (`in` would be compiled as a function of its own)
         correction_2 = -math.expm1(step * math.log(decay_2)) if decay_2 > 0.0 else 1.0
         coefficients[C_RATE] = rate * math.sqrt(correction_2)
-        coefficients[C_EPSILON] = settings[EPSILON] * math.sqrt(correction_2)
+        if settings[EPSILON_HAT] == 0.0:
+            coefficients[C_EPSILON] = settings[EPSILON] * math.sqrt(correction_2)
     if optimizer == ADAM:
         correction_1 = -math.expm1(step * math.log(decay_1)) if decay_1 > 0.0 else 1.0
         coefficients[C_RATE] /= correction_1

@@ -347,23 +347,27 @@ def nesterov(w: Array, g: Array, state: list[Array], rate: float, step: int, mom
 
 
 def adam(w: Array, g: Array, state: list[Array], rate: float, step: int, beta_1: float = 0.9, beta_2: float = 0.999,
-         epsilon: float = 1e-8) -> tuple[Array, list[Array]]:
+         epsilon: float = 1e-8, epsilon_hat: bool = False) -> tuple[Array, list[Array]]:
     first = beta_1 * state[0] + (1 - beta_1) * g  # Kingma and Ba, 2015, algorithm 1
     second = beta_2 * state[1] + (1 - beta_2) * g**2
+    if epsilon_hat:  # the order of computation that they give in section 2
+        return w - rate * np.sqrt(1 - beta_2**step) / (1 - beta_1**step) * first / (np.sqrt(second) + epsilon), [
+            first, second]
     first_hat = first / (1 - beta_1**step)
     second_hat = second / (1 - beta_2**step)
     return w - rate * first_hat / (np.sqrt(second_hat) + epsilon), [first, second]
 
 
 def nadam(w: Array, g: Array, state: list[Array], rate: float, step: int, beta_1: float = 0.9, beta_2: float = 0.999,
-          epsilon: float = 1e-8) -> tuple[Array, list[Array]]:
+          epsilon: float = 1e-8, epsilon_hat: bool = False) -> tuple[Array, list[Array]]:
     first = beta_1 * state[0] + (1 - beta_1) * g  # Dozat, 2016, with the schedule of momentum he suggests
     second = beta_2 * state[1] + (1 - beta_2) * g**2
     momenta = beta_1 * (1 - 0.5 * 0.96 ** (0.004 * np.arange(1, step + 2)))
     first_hat = (momenta[-1] * first / (1 - np.prod(momenta))
                  + (1 - momenta[-2]) * g / (1 - np.prod(momenta[:-1])))
     second_hat = second / (1 - beta_2**step)
-    return w - rate * first_hat / (np.sqrt(second_hat) + epsilon), [first, second]
+    added = epsilon / np.sqrt(1 - beta_2**step) if epsilon_hat else epsilon
+    return w - rate * first_hat / (np.sqrt(second_hat) + added), [first, second]
 
 
 def adagrad(w: Array, g: Array, state: list[Array], rate: float, step: int, epsilon: float = 1e-10

@@ -164,7 +164,7 @@ def coefficients_of(optimizer: int, step: int, rate: float = 0.01, l2: float = 0
     chosen = np.zeros(updates.SETTINGS)
     chosen[[updates.L2, updates.DECAY_1, updates.DECAY_2, updates.EPSILON]] = l2, 0.9, 0.999, 1e-8
     coefficients = np.zeros(updates.COEFFICIENTS)
-    updates.step_coefficients.py_func(optimizer, chosen, rate, step, coefficients)
+    updates.step_coefficients.py_func(optimizer, chosen, rate, step, 1.0, coefficients)
     return coefficients
 
 

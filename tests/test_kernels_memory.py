@@ -195,7 +195,7 @@ def run_kernels(placement: str) -> None:
             settings[:7] = 0.1, 0.9, 0.999, 1e-8, 0.01, 0.02, 0.5  # L2, the optimizer's, L1, decay of weights, clipping
             for optimizer in range(updates.NADAM + 1):
                 coefficients = guard.zeros(updates.COEFFICIENTS)
-                updates.step_coefficients.py_func(optimizer, settings, 0.01, 1, coefficients)
+                updates.step_coefficients.py_func(optimizer, settings, 0.01, 1, 1.0, coefficients)
                 slots = guard.copy(state[: updates.STATE_SLOTS[optimizer] * count])
                 for accumulate in (0, 1):
                     dense.gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameters, slots, count,
@@ -230,7 +230,7 @@ def run_kernels(placement: str) -> None:
                 # The deltas lie where the outputs did: as far from what was kept.
                 workspace[: rows * padded], keeping[layout.DELTAS] = deltas_below, keeping[layout.OUTPUTS]
                 coefficients = guard.zeros(updates.COEFFICIENTS)
-                updates.step_coefficients.py_func(updates.ADAM, settings, 0.01, 1, coefficients)
+                updates.step_coefficients.py_func(updates.ADAM, settings, 0.01, 1, 1.0, coefficients)
                 for accumulate in (0, 1):
                     dense.gradient(kernels, keeping, a, workspace, rows, updates.ADAM, coefficients, parameters,
                                    guard.zeros(2 * count, dtype), count, guard.zeros(count, dtype), accumulate,

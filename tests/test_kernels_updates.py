@@ -22,6 +22,8 @@ from fastmlp.optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, Momentum, NA
 
 RULES: dict[str, Optimizer] = {
     "sgd": SGD(), "momentum": Momentum(), "nesterov": Nesterov(), "adam": Adam(), "nadam": NAdam(),
+    "adam with epsilon hat": Adam(epsilon=1e-3, epsilon_hat=True),
+    "nadam with epsilon hat": NAdam(epsilon=1e-3, epsilon_hat=True),
     "adagrad": Adagrad(), "adadelta": Adadelta(), "rmsprop": RMSprop(), "rmsprop with momentum": RMSprop(momentum=0.9),
 }
 UNTOUCHED = -777.0
@@ -30,11 +32,11 @@ UNTOUCHED = -777.0
 def coefficients_of(optimizer: Optimizer, rate: float, step: int, l2: float = 0.0, l1: float = 0.0,
                     clip_value: float = 0.0) -> Array:
     chosen = np.zeros(updates.SETTINGS)
-    chosen[[updates.DECAY_1, updates.DECAY_2, updates.EPSILON]] = optimizer.settings()
+    chosen[updates.OF_OPTIMIZER] = optimizer.settings()
     chosen[[updates.L2, updates.L1, updates.CLIP_VALUE]] = l2, l1, clip_value
     chosen[updates.WEIGHT_DECAY] = optimizer.weight_decay
     coefficients = np.zeros(updates.COEFFICIENTS)
-    updates.step_coefficients.py_func(optimizer.code, chosen, rate, step, coefficients)
+    updates.step_coefficients.py_func(optimizer.code, chosen, rate, step, 1.0, coefficients)
     return coefficients
 
 
@@ -246,6 +248,7 @@ def test_small_decays_are_right_on_average_in_float32() -> None:
 def torch_optimizer(name: str, torch: Any, parameters: list[Any], l2: float) -> Any:
     optimizer = RULES.get(name, AdamW(weight_decay=0.1))
     options = dataclasses.asdict(optimizer)
+    options.pop("epsilon_hat", None)
     if "beta_1" in options:
         options["betas"] = options.pop("beta_1"), options.pop("beta_2")
     if "epsilon" in options:
@@ -259,7 +262,7 @@ def torch_optimizer(name: str, torch: Any, parameters: list[Any], l2: float) -> 
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", [*RULES, "adamw"])
+@pytest.mark.parametrize("name", [*(name for name in RULES if not name.endswith("epsilon hat")), "adamw"])
 @pytest.mark.parametrize("l2", (0.0, 0.1))
 def test_a_hundred_updates_are_pytorch_s(l2: float, name: str, dtype: str) -> None:
     """With a learning rate that falls; but for momentum, which PyTorch multiplies by the rate of the day only."""
@@ -323,11 +326,11 @@ def test_coefficients_are_the_same_compiled_and_whatever_stood_there_before(name
 
     @njit
     def compiled(optimizer: int, chosen: Array, rate: float, step: int, coefficients: Array) -> None:
-        updates.step_coefficients(optimizer, chosen, rate, step, coefficients)
+        updates.step_coefficients(optimizer, chosen, rate, step, 1.0, coefficients)
 
     optimizer = RULES[name]
     chosen = np.zeros(updates.SETTINGS)
-    chosen[updates.DECAY_1 : updates.DECAY_1 + 3] = optimizer.settings()
+    chosen[updates.OF_OPTIMIZER] = optimizer.settings()
     used = np.full(updates.COEFFICIENTS, np.nan)
     for step in (1, 2, 3, 50, 63, 64, 65, 66, 1000, 10**7):
         fresh = np.full(updates.COEFFICIENTS, np.nan)
@@ -343,12 +346,12 @@ def test_the_other_optimizers_coefficients_are_the_settings(name: str) -> None:
     for step in (1, 7):
         found = coefficients_of(RULES[name], 0.125, step, l2=0.5)
         places = [updates.C_RATE, updates.C_L2, updates.C_DECAY_1, updates.C_DECAY_2, updates.C_EPSILON]
-        assert found[places].tolist() == [0.125, 0.5, *RULES[name].settings()]
+        assert found[places].tolist() == [0.125, 0.5, *RULES[name].settings()[:3]]
 
 
 def test_adagrad_s_squares_are_summed_whatever_decay_stands_in_the_settings() -> None:
     chosen, coefficients = np.full(updates.SETTINGS, 0.75), np.zeros(updates.COEFFICIENTS)
-    updates.step_coefficients.py_func(updates.ADAGRAD, chosen, 0.1, 5, coefficients)
+    updates.step_coefficients.py_func(updates.ADAGRAD, chosen, 0.1, 5, 1.0, coefficients)
     assert coefficients[[updates.C_DECAY_2, updates.C_GAIN_2]].tolist() == [1.0, 1.0]
 
 
@@ -357,8 +360,9 @@ def test_codes_and_places_are_distinct_and_fit() -> None:
              updates.ADADELTA, updates.RMSPROP, updates.NADAM]
     assert codes == list(range(9))
     assert set(updates.STATE_SLOTS) == set(codes)
-    places = [updates.L2, updates.DECAY_1, updates.DECAY_2, updates.EPSILON, updates.L1, updates.WEIGHT_DECAY,
-              updates.CLIP_VALUE, updates.CLIP_NORM, updates.DECAYS_BIASES]
+    places = [updates.L2, updates.DECAY_1, updates.DECAY_2, updates.EPSILON, updates.EPSILON_HAT, updates.L1,
+              updates.WEIGHT_DECAY, updates.CLIP_VALUE, updates.CLIP_NORM, updates.DECAYS_BIASES, updates.LOSS_SCALE,
+              updates.L2_OF_SUM]
     assert places == list(range(updates.SETTINGS))
     places = [updates.C_RATE, updates.C_L2, updates.C_DECAY_1, updates.C_GAIN_1, updates.C_DECAY_2, updates.C_GAIN_2,
               updates.C_EPSILON, updates.C_SLOPE, updates.C_MOMENT, updates.C_L1, updates.C_WEIGHT_DECAY,

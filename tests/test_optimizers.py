@@ -53,20 +53,21 @@ def test_all_optimizers_are_public_and_have_codes_of_their_own() -> None:
         assert getattr(fastmlp, kind.__name__) is kind
 
 
-def test_settings_are_two_decay_rates_and_an_epsilon_with_the_usual_defaults() -> None:
-    assert SGD().settings() == (0.0, 0.0, 0.0)
-    assert Momentum().settings() == (0.9, 0.0, 0.0)
-    assert Nesterov(0.5).settings() == (0.5, 0.0, 0.0)
-    assert Adam().settings() == (0.9, 0.999, 1e-8)
+def test_settings_are_two_decay_rates_and_epsilons_with_the_usual_defaults() -> None:
+    assert SGD().settings() == (0.0, 0.0, 0.0, 0.0)
+    assert Momentum().settings() == (0.9, 0.0, 0.0, 0.0)
+    assert Nesterov(0.5).settings() == (0.5, 0.0, 0.0, 0.0)
+    assert Adam().settings() == (0.9, 0.999, 1e-8, 0.0)
     for kind in (Adam, AdamW, NAdam):
-        assert kind(beta_1=0.8, beta_2=0.99, epsilon=1e-7).settings() == (0.8, 0.99, 1e-7)
+        assert kind(beta_1=0.8, beta_2=0.99, epsilon=1e-7).settings() == (0.8, 0.99, 1e-7, 0.0)
+        assert kind(epsilon_hat=True).settings() == (0.9, 0.999, 1e-8, 1.0)
     assert AdamW().settings() == NAdam().settings() == Adam().settings()
-    assert Adagrad().settings() == (0.0, 0.0, 1e-10)
-    assert Adagrad(epsilon=1e-7).settings() == (0.0, 0.0, 1e-7)
-    assert Adadelta().settings() == (0.0, 0.9, 1e-6)
-    assert Adadelta(rho=0.95, epsilon=1e-7).settings() == (0.0, 0.95, 1e-7)
-    assert RMSprop().settings() == (0.0, 0.99, 1e-8)
-    assert RMSprop(decay=0.9, epsilon=1e-7, momentum=0.5).settings() == (0.5, 0.9, 1e-7)
+    assert Adagrad().settings() == (0.0, 0.0, 1e-10, 0.0)
+    assert Adagrad(epsilon=1e-7).settings() == (0.0, 0.0, 1e-7, 0.0)
+    assert Adadelta().settings() == (0.0, 0.9, 1e-6, 0.0)
+    assert Adadelta(rho=0.95, epsilon=1e-7).settings() == (0.0, 0.95, 1e-7, 0.0)
+    assert RMSprop().settings() == (0.0, 0.99, 1e-8, 0.0)
+    assert RMSprop(decay=0.9, epsilon=1e-7, momentum=0.5).settings() == (0.5, 0.9, 1e-7, 0.0)
 
 
 def test_only_adamw_has_a_decay_of_weights() -> None:
@@ -84,7 +85,7 @@ def test_an_instance_is_taken_as_it_is() -> None:
 def test_optimizers_are_plain_frozen_data() -> None:
     assert Momentum(0.5) == Momentum(0.5) != Momentum(0.6)
     assert Momentum(0.5) != Nesterov(0.5)
-    assert repr(Adam()) == "Adam(beta_1=0.9, beta_2=0.999, epsilon=1e-08)"
+    assert repr(Adam()) == "Adam(beta_1=0.9, beta_2=0.999, epsilon=1e-08, epsilon_hat=False)"
     with pytest.raises(dataclasses.FrozenInstanceError):
         Adam().beta_1 = 0.5  # type: ignore[misc]
 
@@ -112,6 +113,7 @@ def test_momentum_from_zero_to_below_one(kind: type[Momentum], momentum: float) 
     (Adam, {"epsilon": -1e-8}, ValueError),
     (Adam, {"epsilon": float("inf")}, ValueError),
     (Adam, {"epsilon": "tiny"}, TypeError),
+    (Adam, {"epsilon_hat": 1}, TypeError),
     (AdamW, {"beta_1": 1.0}, ValueError),
     (AdamW, {"epsilon": 0.0}, ValueError),
     (AdamW, {"weight_decay": -0.01}, ValueError),

@@ -527,3 +527,33 @@ def test_a_linear_predictor_on_a_feature_map_finds_the_parabola() -> None:
     trainer.fit(np.column_stack([x, x**2]), 1 - 2 * x + 3 * x**2, epochs=500, progress=False)
     W, b = model.get_weights()
     np.testing.assert_allclose([b[0], W[0, 0], W[1, 0]], [1, -2, 3], atol=1e-6)
+
+
+# ---- objectives that are sums
+
+
+def test_l2_beside_a_sum_of_losses_falls_with_the_weight_of_the_batch() -> None:
+    """Batches of 8, 8 and 4 rows, with weights: the strength in the mean is that in the sum over the sum of weights."""
+    X, y, weights = np.random.default_rng(3).normal(size=(20, 5)), np.arange(20) % 3, np.linspace(0.1, 3.0, 20)
+    whole, stepped = (Trainer(MLP([5, 7, 3], dtype="float64"), optimizer="momentum", learning_rate=0.1, batch_size=8)
+                      for _ in range(2))
+    whole._l2_of_sum = 0.5
+    whole.fit(X, y, epochs=2, sample_weight=weights, shuffle=False, progress=False)
+    for _ in range(2):
+        for rows in (slice(0, 8), slice(8, 16), slice(16, 20)):
+            stepped.l2 = 0.5 / float(weights[rows].sum())
+            stepped.step(X[rows], y[rows], weights[rows])
+    for found, wanted in zip(whole.model.get_weights(), stepped.model.get_weights(), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    assert not np.allclose(stepped.model.get_weights()[0], MLP([5, 7, 3], dtype="float64").get_weights()[0])
+
+
+def test_a_factor_on_the_loss_is_one_on_its_gradient_and_not_on_what_is_reported() -> None:
+    X, y = np.random.default_rng(3).normal(size=(20, 5)), np.arange(20) % 3
+    scaled, plain = (Trainer(MLP([5, 7, 3], dtype="float64"), optimizer="sgd", learning_rate=rate, batch_size=8)
+                     for rate in (0.1, 0.3))
+    scaled._loss_scale = 3.0
+    histories = [trainer.fit(X, y, epochs=2, progress=False).to_dict()["loss"] for trainer in (scaled, plain)]
+    np.testing.assert_allclose(*histories, rtol=1e-12)
+    for found, wanted in zip(scaled.model.get_weights(), plain.model.get_weights(), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
