@@ -151,5 +151,5 @@ def test_anything_else_is_refused_and_told_what_there_is(value: Any, error: type
 
 
 def test_epsilon_hat_is_a_flag() -> None:
-    with pytest.raises(TypeError, match="^epsilon_hat must be True or False, got 1$"):
+    with pytest.raises(TypeError, match=r"^epsilon_hat must be True or False, got 1$"):
         Adam(epsilon_hat=1)  # type: ignore[arg-type]
