@@ -45,8 +45,13 @@ PASS_BYTES = 96 << 10  # outputs and deltas of the rows that a group works on at
 
 NEAR_BYTES = 1 << 20  # inputs of this size stay in the caches from one epoch to the next
 
-CHUNK_BYTES = 1 << 19  # inputs and outputs of the rows that are predicted at a time, within the second-level cache
+# Rows are predicted in chunks, a thread taking whole ones while the weights fit its caches. All threads go through
+# the chunks of a larger network together, each with its own share of the weights.
+CHUNK_BYTES = 1 << 19  # inputs and outputs of a chunk, within the second-level cache
 CHUNK_ROWS = (64, 256)
+LEAST_CHUNK_ROWS = 24
+SHARED_CHUNK_ROWS = 256
+LARGEST_UNSHARED_BYTES = 1 << 20  # of parameters
 
 
 @dataclass
@@ -86,8 +91,15 @@ class Network:
         return int(layout.work_of(self.table).sum())
 
     @functools.cached_property
+    def shares_chunks(self) -> bool:
+        """Whether all threads go through each chunk of a prediction together."""
+        return self.parameters.nbytes > LARGEST_UNSHARED_BYTES
+
+    @functools.cached_property
     def chunk_rows(self) -> int:
-        """Rows to predict at a time."""
+        """Most rows to predict at a time."""
+        if self.shares_chunks:
+            return SHARED_CHUNK_ROWS
         row_bytes = (self.inputs + int(self.table[:, layout.PADDED].sum())) * self.dtype.itemsize
         return min(max(CHUNK_BYTES // row_bytes, CHUNK_ROWS[0]), CHUNK_ROWS[1])
 
@@ -412,10 +424,21 @@ def prediction_call(network: Network, samples: int) -> Call:
     threads = threads_for(samples * network.work)
     call: Call | None = getattr(network.calls, "prediction", None)
     if call is None or call.rows < rows or call.threads < threads:
-        call = network.calls.prediction = Call(network, rows, threads, shared=False, training=False)
-        call.context[layout.ROWS] = rows
+        call = Call(network, rows, threads, shared=network.shares_chunks, training=False)
+        call.context[layout.SHARES_CHUNKS] = network.shares_chunks
         call.keep(layout.ORDER, np.zeros(rows * threads, np.int64))
+        network.calls.prediction = call
+    # Not `rows`, but what the call has room for: the loss is summed by chunks, and has the same bits in every call.
+    call.context[layout.ROWS] = call.rows
     return call
+
+
+def _even_chunk_rows(call: Call, samples: int) -> int:
+    """Return so many rows of a chunk that all threads have as many chunks, of equal length."""
+    if call.context[layout.SHARES_CHUNKS]:
+        return min(call.rows, samples)
+    chunks = layout.round_up(-(-samples // call.rows), call.threads)
+    return max(-(-samples // chunks), min(LEAST_CHUNK_ROWS, samples))
 
 
 def _predict_timed(call: Call, work: int) -> None:
@@ -454,6 +477,7 @@ def predict(network: Network, X: Any) -> Array:
     if source.rows:
         call = prediction_call(network, source.rows)
         call.set_inputs(source)
+        call.context[layout.ROWS] = _even_chunk_rows(call, source.rows)
         call.context[layout.ROW_LOSSES] = 0
         call.context[layout.RESULTS] = address_of(results)
         call.context[layout.X_NOT_FINITE] = 0

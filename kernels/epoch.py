@@ -212,51 +212,69 @@ def _count_hits(context, outputs, rows, samples, target):
 
 
 @inlined
-def _predict_chunk(kernels, context, parameters, workspace, scratch, begin, rows):
-    """Write the outputs of `rows` staged rows to the RESULTS of the rows from `begin` on."""
+def _predict_chunk(kernels, context, parameters, workspace, scratch, first_row, rows, part, parts):
+    """Write the outputs of `rows` staged rows to the RESULTS of the rows from `first_row` on."""
     depth = context[layout.DEPTH]
-    forward_pass(kernels, context, parameters, workspace, scratch, rows, depth, 0, 0, 0, 1)
+    forward_pass(kernels, context, parameters, workspace, scratch, rows, depth, 0, 0, part, parts)
     layer = layer_of(context, depth - 1)
-    results = shift(pointer_at(context[layout.RESULTS], workspace), begin * layer[UNITS])
-    unstage_rows(kernels, shift(workspace, layer[OUTPUTS]), rows, 0, rows, layer[UNITS], results, layer[UNITS])
+    begin, end = rows * part // parts, rows * (part + 1) // parts
+    results = shift(pointer_at(context[layout.RESULTS], workspace), (first_row + begin) * layer[UNITS])
+    unstage_rows(kernels, shift(workspace, layer[OUTPUTS]), rows, begin, end, layer[UNITS], results, layer[UNITS])
 
 
 @inlined
-def _evaluate_chunk(kernels, context, parameters, workspace, scratch, index, rows, chunk, row_losses):
+def _evaluate_chunk(kernels, context, parameters, workspace, scratch, index, rows, chunk, row_losses, part, parts):
     """Write a chunk's sum of losses to LOSSES and its number of right predictions to HITS."""
     depth = context[layout.DEPTH]
-    forward_pass(kernels, context, parameters, workspace, scratch, rows, depth - 1, 0, 0, 0, 1)
-    output_layer(kernels, context, parameters, workspace, scratch, rows, 0, rows)
-    outputs = shift(workspace, layer_of(context, depth - 1)[OUTPUTS])
-    float64_pointer(context[layout.HITS])[chunk] = _count_hits(context, outputs, rows, index,
-                                                               shift(scratch, context[layout.SCRATCH_ROWS]))
-    loss_and_deltas(kernels, context, workspace, scratch, index, rows, 0, rows, 1.0, row_losses)
-    total = 0.0
-    for r in range(rows):
-        total += row_losses[r]
-    float64_pointer(context[layout.LOSSES])[chunk] = total
+    forward_pass(kernels, context, parameters, workspace, scratch, rows, depth - 1, 0, 0, part, parts)
+    begin, end = rows * part // parts, rows * (part + 1) // parts
+    output_layer(kernels, context, parameters, workspace, scratch, rows, begin, end)
+    loss_and_deltas(kernels, context, workspace, scratch, index, rows, begin, end, 1.0, row_losses)
+    barrier(int64_pointer(context[layout.TEAM]), parts)
+    if part == 0:
+        outputs = shift(workspace, layer_of(context, depth - 1)[OUTPUTS])
+        float64_pointer(context[layout.HITS])[chunk] = _count_hits(context, outputs, rows, index,
+                                                                   shift(scratch, context[layout.SCRATCH_ROWS]))
+        total = 0.0
+        for r in range(rows):
+            total += row_losses[r]
+        float64_pointer(context[layout.LOSSES])[chunk] = total
 
 
 @kernel(INT, INT, NUMBERS, INT_POINTER, on_demand=True)
 def predict_part(kernels, part, parts, parameters, context):
-    """What one thread does of a prediction (RESULTS) or evaluation (LOSSES, HITS): whole chunks of ROWS rows."""
+    """What one thread does of a prediction (RESULTS) or evaluation (LOSSES, HITS), in chunks of up to ROWS rows.
+
+    Each thread takes some of the chunks for itself; with SHARES_CHUNKS all threads go through every chunk together, as
+    in training, so that each reads its share of the weights only.
+    """
+    team = int64_pointer(context[layout.TEAM])
+    member, members = 0, 1  # of those that go through a chunk together
+    if context[layout.SHARES_CHUNKS]:
+        member, members = part, join(team, part, parts)
+        if members == 0:
+            return
     mode = flush_denormals()
     workspace = shift(pointer_at(context[layout.WORKSPACE], parameters), part * context[layout.WORKSPACE_SIZE])
     scratch = shift(pointer_at(context[layout.SCRATCH], parameters), part * context[layout.SCRATCH_SIZE])
     index = shift(int64_pointer(context[layout.ORDER]), part * context[layout.ROWS])
     samples = context[layout.SAMPLES]
     chunks = (samples + context[layout.ROWS] - 1) // context[layout.ROWS]
-    for chunk in range(chunks * part // parts, chunks * (part + 1) // parts):
+    first = 0 if context[layout.SHARES_CHUNKS] else chunks * part // parts
+    last = chunks if context[layout.SHARES_CHUNKS] else chunks * (part + 1) // parts
+    for chunk in range(first, last):
         begin, end = samples * chunk // chunks, samples * (chunk + 1) // chunks
         rows = end - begin
         for r in range(rows):
             index[r] = begin + r
         stage(kernels, context, scratch, index, rows)
         if context[layout.ROW_LOSSES] == 0:
-            _predict_chunk(kernels, context, parameters, workspace, scratch, begin, rows)
+            _predict_chunk(kernels, context, parameters, workspace, scratch, begin, rows, member, members)
         else:
-            row_losses = shift(float64_pointer(context[layout.ROW_LOSSES]), part * context[layout.ROWS])
-            _evaluate_chunk(kernels, context, parameters, workspace, scratch, index, rows, chunk, row_losses)
+            row_losses = shift(float64_pointer(context[layout.ROW_LOSSES]), (part - member) * context[layout.ROWS])
+            _evaluate_chunk(kernels, context, parameters, workspace, scratch, index, rows, chunk, row_losses, member,
+                            members)
+        barrier(team, members)
     restore_mode(mode)
 
 

@@ -277,7 +277,8 @@ IMAGE_WIDTH = 64
 SCRATCH_IMAGE = 65  # where scratch memory has room for making an image
 SCRATCH_AUGMENTED = 66  # where it has room for the images of a pass; threads that share panels share the first one's
 ROW_NUMBERS = 67  # address: 0, 1, 2 ... PASS_ROWS - 1
-CONTEXT_FIELDS = 68
+SHARES_CHUNKS = 68  # 1 if all threads go through each chunk together, by panels (prediction)
+CONTEXT_FIELDS = 69
 
 # Values of PHASES, which may be added.
 GRADIENT, UPDATE = 1, 2

@@ -14,8 +14,10 @@ from naive import DTYPES, Array
 
 import fastmlp
 from fastmlp import MLP, Augmentation, Dense, Maxout, Trainer, engine
+from fastmlp.arrays import check_inputs
 from fastmlp.kernels import activations, layout
 from fastmlp.kernels.augmentation import scratch_size
+from fastmlp.kernels.epoch import predict_part
 from fastmlp.kernels.simd import TILE_ROWS
 
 OPTIMIZERS = tuple(naive.RULES)
@@ -308,3 +310,22 @@ def test_a_choice_suits_calls_of_the_same_work_only(choice: engine.ThreadChoice)
 
 def test_the_micro_kernel_is_timed() -> None:
     assert 1e7 < engine.tile_speed(fastmlp.MLP([2, 2]).dtype) < 1e13
+
+
+def test_members_that_do_not_come_together_predict_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a threading layer runs the parts one after the other on one thread."""
+    monkeypatch.setattr(engine, "LARGEST_UNSHARED_BYTES", 0)
+    model = MLP([7, 30, 5])
+    X = np.random.default_rng(0).normal(size=(600, 7)).astype(np.float32)
+    wanted = model.forward(X)
+    network = model.network
+    for parts in ((0, 1), (1, 0)):
+        call = engine.Call(network, 256, 2, shared=True, training=False)
+        results = np.zeros((600, 5), np.float32)
+        call.context[layout.SHARES_CHUNKS], call.context[layout.ROWS] = 1, 256
+        call.keep(layout.ORDER, np.zeros(512, np.int64))
+        call.keep(layout.RESULTS, results)
+        call.set_inputs(check_inputs(X, 7, network.dtype))
+        for part in parts:
+            predict_part(call.kept(layout.KERNELS), part, 2, network.parameters, call.context)
+        np.testing.assert_array_equal(results, wanted)

@@ -343,11 +343,13 @@ def test_results_are_new_arrays_each_time() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("standardised", [False, True])
-@pytest.mark.parametrize("sizes", [[300, 100, 50, 10], [5, 9, 3], [40, 70, 1]], ids=str)
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("sizes", [[300, 100, 50, 10], [5, 9, 3], [40, 70, 1], [60, 200]], ids=str)
 def test_a_row_gives_the_same_bits_alone_in_a_batch_and_on_any_number_of_threads(
-        sizes: list[int], standardised: bool, dtype: str, threads: Callable[[int], None],
+        sizes: list[int], shared: bool, standardised: bool, dtype: str, threads: Callable[[int], None],
         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "LEAST_PARALLEL_WORK", 0)  # so that two threads are used for any work
+    monkeypatch.setattr(engine, "LARGEST_UNSHARED_BYTES", 0 if shared else 1 << 40)
     scaling = {"input_mean": 0.5, "input_std": 2.0} if standardised else {}
     model = randomise(MLP(sizes, activation="elu", dtype=dtype, **scaling))
     X = inputs_for(model, 1500)
@@ -384,6 +386,19 @@ def test_prediction_really_uses_the_threads(threads: Callable[[int], None], monk
     assert used == [1, 2, 2]
 
 
+def test_few_rows_are_shared_out_evenly(threads: Callable[[int], None]) -> None:
+    threads(2)
+    model = MLP([300, 100, 10])
+    shares = []
+    for rows in (1, 40, 64, 200, 700, 10_000):
+        call = engine.prediction_call(model.network, rows)
+        chunk = engine._even_chunk_rows(call, rows)
+        assert min(rows, engine.LEAST_CHUNK_ROWS) <= chunk <= model.network.chunk_rows
+        shares.append(-(-rows // chunk))
+    assert shares[:2] == [1, 2]
+    assert [share % 2 for share in shares[1:]] == [0] * 5
+
+
 def test_predictions_from_several_python_threads_at_once(threads: Callable[[int], None]) -> None:
     threads(min(2, available_threads()))
     models = [randomise(MLP(sizes, activation="tanh", dtype=dtype), seed)
@@ -406,11 +421,13 @@ def test_predictions_from_several_python_threads_at_once(threads: Callable[[int]
             assert [which for which, right in results if not right] == []
 
 
+@pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("seed", range(12))
-def test_what_was_asked_before_does_not_matter(seed: int, threads: Callable[[int], None],
+def test_what_was_asked_before_does_not_matter(seed: int, shared: bool, threads: Callable[[int], None],
                                                monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls of all kinds and sizes, one after the other on one model, against each of them on a fresh one."""
     monkeypatch.setattr(engine, "LEAST_PARALLEL_WORK", 20_000)
+    monkeypatch.setattr(engine, "LARGEST_UNSHARED_BYTES", 0 if shared else 1 << 40)
     model = randomise(MLP([40, 30, 5], activation="tanh"))
     trainer = Trainer(model)
     X, y = inputs_for(model, 1300), np.random.default_rng(0).integers(0, 5, 1300)

@@ -37,6 +37,7 @@ from fastmlp import (
     DivergenceWarning,
     EarlyStopping,
     History,
+    Maxout,
     Momentum,
     NAdam,
     Nesterov,
@@ -1097,11 +1098,15 @@ def test_evaluate_with_every_output_and_the_squared_errors(output: str) -> None:
     assert mean == {"loss": pytest.approx((errors**2).mean(), rel=1e-12)}
 
 
-def test_evaluate_gives_the_same_bits_on_one_thread_and_on_two(threads: Callable[[int], None],
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("layers", [[40, 30, 5], [40, 5], [40, Dense(30, "softmax"), Maxout(20, 2), 5]], ids=len)
+def test_evaluate_gives_the_same_bits_on_one_thread_and_on_two(layers: list[Any], shared: bool,
+                                                               threads: Callable[[int], None],
                                                                monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "LEAST_PARALLEL_WORK", 0)
+    monkeypatch.setattr(engine, "LARGEST_UNSHARED_BYTES", 0 if shared else 1 << 40)
     X, y = make_data(3000, 40, 5)
-    trainer = Trainer(MLP([40, 30, 5]))
+    trainer = Trainer(MLP(layers))
     threads(1)
     alone = trainer.evaluate(X, y)
     threads(2)
