@@ -56,6 +56,7 @@ class Fit:
         self.call.set_inputs(source)
         self.call.set_targets(targets)
         self.targets = targets
+        self.weight = float(source.rows if targets.weights is None else targets.weights.sum())
         self.call.context[layout.SHUFFLE] = shuffle
         self.call.context[layout.UPDATES_BEFORE] = self.first_update
         self.call.context[layout.EPOCHS_BEFORE] = self.first_epoch
@@ -181,31 +182,35 @@ class Fit:
 
     def _account(self, step: int, done: int, seconds: float, rates: NDArray[np.float64], bar: Any) -> None:
         """Add the losses of steps `step` to `done` to their epochs; finish the epochs that end."""
-        steps = np.arange(step, done)
-        last_of_epoch = (steps + 1) % self.steps_per_epoch == 0
-        rows = np.where(last_of_epoch, self.last_batch, self.batch)
         losses = self.call.kept(layout.LOSSES)[: done - step]
         row_losses = losses * self.call.kept(layout.STEP_WEIGHTS)[: done - step]
-        ended = [int(position) for position in np.flatnonzero(last_of_epoch)]
+        rows = self._rows_until(done) - self._rows_until(step)
         self.seconds += seconds
-        self.seconds_rows += int(rows.sum())
+        self.seconds_rows += rows
         speed = self.seconds_rows / max(self.seconds, 1e-9)
         if bar is not None:
             bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
-            bar.update(int(rows.sum()))
-        begin = 0
-        for position in ended:
-            self.losses.append(row_losses[begin : position + 1])
-            self._finish_epoch(int(steps[position]) // self.steps_per_epoch, float(rates[position]), speed, bar)
-            begin = position + 1
-        self.losses.append(row_losses[begin:])
-        if ended:
-            self.seconds, self.seconds_rows = 0.0, 0
+            bar.update(rows)
+        begin = step
+        while begin < done:
+            epoch = begin // self.steps_per_epoch
+            end = min((epoch + 1) * self.steps_per_epoch, done)
+            self.losses.append(row_losses[begin - step : end - step])
+            if end == (epoch + 1) * self.steps_per_epoch:
+                self._finish_epoch(epoch, float(rates[end - 1 - step]), speed, bar)
+                self.seconds, self.seconds_rows = 0.0, 0
+            begin = end
+
+    def _rows_until(self, step: int) -> int:
+        """Rows of all steps before a step."""
+        epochs, steps = divmod(step, self.steps_per_epoch)
+        return epochs * ((self.steps_per_epoch - 1) * self.batch + self.last_batch) + steps * self.batch
 
     def _finish_epoch(self, epoch: int, rate: float, speed: float, bar: Any) -> None:
         trainer = self.trainer
         # Summed at the end, so that the sum does not depend on how the epoch was cut into slices.
-        loss = float(np.concatenate(self.losses).sum() / self._total_weight())
+        losses = self.losses[0] if len(self.losses) == 1 else np.concatenate(self.losses)
+        loss = float(losses.sum() / self._total_weight())
         self.losses.clear()
         record: dict[str, Any] = {
             "epoch": self.first_epoch + epoch,
@@ -216,7 +221,7 @@ class Fit:
         record |= self._training_metrics()
         if self.validation is not None:
             record |= {f"val_{name}": value for name, value in trainer._evaluate(*self.validation).items()}
-        trainer.history.append(record)
+        trainer.history.records.append(record.copy())
         trainer.schedule.after_epoch(record, (epoch + 1) * self.steps_per_epoch - 1, self._span())
         if bar is not None:
             shown = {name: f"{record[name]:.4f}" for name in ("loss", "val_loss", "val_accuracy") if name in record}
@@ -226,8 +231,7 @@ class Fit:
 
     def _total_weight(self) -> float:
         """Sum of the weights of the rows of an epoch."""
-        weights = self.targets.weights
-        return float(self.source.rows if weights is None else weights.sum())
+        return self.weight
 
     def _training_metrics(self) -> dict[str, float]:
         return self.trainer._metrics(self.source, self.targets) if self.trainer.metrics else {}
