@@ -168,7 +168,7 @@ class Call:
         self.keep(layout.WORKSPACE, layout.aligned_zeros(size if shared else size * threads, dtype))
 
         size = 0
-        reserve(width * width)
+        reserve((width + 1) * width)
         whole_rows = [int(layer[layout.UNITS]) for i, layer in enumerate(table)
                       if i == len(table) - 1 or layer[layout.ACTIVATION] == SOFTMAX]
         self.context[layout.SCRATCH_ROWS] = reserve(layout.row_scratch_size(max(whole_rows), dtype.itemsize))

@@ -55,14 +55,14 @@ class Momentum(Optimizer):
     Parameters
     ----------
     momentum : float
-        mu, at least 0 and below 1; default 0.9.
+        mu, from 0 to 1; default 0.9.
     """
 
     momentum: float = 0.9
     code: ClassVar[int] = codes.MOMENTUM
 
     def __post_init__(self) -> None:
-        _check_decay("momentum", self.momentum)
+        check_number("momentum", self.momentum, low=0.0, high=1.0)
 
     def settings(self) -> tuple[float, float, float, float]:
         """Return what the kernels take, see `Optimizer.settings`."""
@@ -76,7 +76,7 @@ class Nesterov(Momentum):
     Parameters
     ----------
     momentum : float
-        mu, at least 0 and below 1; default 0.9.
+        mu, from 0 to 1; default 0.9.
     """
 
     code: ClassVar[int] = codes.NESTEROV

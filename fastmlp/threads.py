@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
+
 from .kernels.threading_layer import team_of, threading_layer
 
-__all__ = ["available_threads", "get_num_threads", "set_num_threads", "team_of", "threading_layer"]
+__all__ = ["available_threads", "get_num_threads", "limited_to", "set_num_threads", "team_of", "threading_layer"]
 
 _chosen: int | None = None
+_limit = threading.local()
 
 
 def available_threads() -> int:
@@ -38,4 +43,23 @@ def set_num_threads(threads: int) -> None:
 
 def get_num_threads() -> int:
     """Return how many threads training and prediction use; all there are unless `set_num_threads` said otherwise."""
-    return _chosen if _chosen is not None else available_threads()
+    chosen = _chosen if _chosen is not None else available_threads()
+    return min(chosen, getattr(_limit, "threads", chosen))
+
+
+@contextlib.contextmanager
+def limited_to(threads: int) -> Iterator[None]:
+    """Let the calls that this Python thread makes in the body use at most so many threads.
+
+    Parameters
+    ----------
+    threads : int
+        At least 1.
+    """
+    before = vars(_limit).copy()
+    _limit.threads = threads
+    try:
+        yield
+    finally:
+        vars(_limit).clear()
+        vars(_limit).update(before)

@@ -247,13 +247,14 @@ def gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameter
     coefficients : numbers of the update, see `updates`
     parameters, state, count : the vector of parameters, the optimizer's slots of `count` numbers each
     gradients : vector like `parameters`; with `accumulate` the gradient is added to what is there
-    scratch : a square of the panel width, of this thread
+    scratch : (panel width + 1) x panel width numbers of this thread
     """
     inputs, padded = layer[INPUTS], layer[PADDED]
     padded_inputs = padded_columns(inputs, a)
     width = panel_width(a)
     input_panels = panels_for(inputs, a)
     in_place = optimizer == WRITE_GRADIENT or accumulate
+    alike = optimizer != WRITE_GRADIENT and biases_decay(coefficients)
     for item in range(first, last):
         column, row = item // input_panels * width, item % input_panels * width
         columns, height = min(width, padded - column), min(width, inputs - row)
@@ -265,20 +266,22 @@ def gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameter
         for begin in range(0, rows, GRADIENT_ROWS):
             _column_tiles(kernels, height, columns, min(GRADIENT_ROWS, rows - begin), shift(a_panel, begin * a_width),
                           a_width, shift(delta_panel, begin * columns), target, int(accumulate or begin > 0))
+        # The biases follow the weights of the last inputs, and go with them where they are updated alike.
+        has_biases = row + height == inputs
+        size = height * columns
+        if has_biases:
+            _sum_rows(delta_panel, columns, rows, shift(target, size), accumulate)
         if optimizer != WRITE_GRADIENT:
-            update_from(kernels, optimizer, coefficients, 1, height * columns, parameters, target, state, count, place)
-        if row == 0:
-            place = panel + inputs * columns
+            together = size + columns if has_biases and alike else size
+            update_from(kernels, optimizer, coefficients, 1, together, parameters, target, state, count, place)
+            if has_biases and not alike:
+                update_from(kernels, optimizer, coefficients, 0, columns, parameters, shift(target, size), state, count,
+                            place + size)
+        if has_biases and layer[SLOPES] and (column == 0 or not layer[SHARED]):
+            place = layer[SLOPES] + column
             target = shift(gradients, place) if in_place else scratch
-            _sum_rows(delta_panel, columns, rows, target, accumulate)
+            _sum_for_slopes(layer, shift(deltas, layer[KEPT] - layer[DELTAS]), rows, column, columns, target,
+                            accumulate)
             if optimizer != WRITE_GRADIENT:
-                update_from(kernels, optimizer, coefficients, biases_decay(coefficients), columns, parameters, target,
-                            state, count, place)
-            if layer[SLOPES] and (column == 0 or not layer[SHARED]):
-                place = layer[SLOPES] + column
-                target = shift(gradients, place) if in_place else scratch
-                _sum_for_slopes(layer, shift(deltas, layer[KEPT] - layer[DELTAS]), rows, column, columns, target,
-                                accumulate)
-                if optimizer != WRITE_GRADIENT:
-                    update_from(kernels, optimizer, coefficients, 0, lanes(a) if layer[SHARED] else columns, parameters,
-                                target, state, count, place)
+                update_from(kernels, optimizer, coefficients, 0, lanes(a) if layer[SHARED] else columns, parameters,
+                            target, state, count, place)

@@ -60,8 +60,9 @@ def _key_of(context, update, layer_number):
 @inlined
 def first_of(items, part, parts, work):
     """First item of a part's share of a phase of `work` multiply-adds; `part + 1` gives its end."""
-    workers = parts if work >= LEAST_SHARED_WORK else 1
-    return items * min(part, workers) // workers
+    if parts == 1 or work < LEAST_SHARED_WORK:
+        return items if part > 0 else 0
+    return items * part // parts
 
 
 @inlined

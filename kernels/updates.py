@@ -77,7 +77,8 @@ def step_coefficients(optimizer, settings, rate, step, total_weight, coefficient
     coefficients[C_CLIP_VALUE] = settings[CLIP_VALUE] if settings[CLIP_VALUE] > 0.0 else math.inf
     regularises = settings[L1] > 0.0 or settings[WEIGHT_DECAY] > 0.0 or settings[CLIP_VALUE] > 0.0
     coefficients[C_REGULARISES] = 1.0 if regularises else 0.0
-    coefficients[C_DECAYS_BIASES] = settings[DECAYS_BIASES]
+    decays = settings[L1] > 0.0 or coefficients[C_L2] > 0.0 or settings[WEIGHT_DECAY] > 0.0
+    coefficients[C_DECAYS_BIASES] = settings[DECAYS_BIASES] if decays else 1.0
     if optimizer == ADAM or optimizer == NADAM:  # noqa: SIM109 (`in` would be compiled as a function of its own)
         correction_2 = -math.expm1(step * math.log(decay_2)) if decay_2 > 0.0 else 1.0
         coefficients[C_RATE] = rate * math.sqrt(correction_2)
@@ -103,7 +104,7 @@ def step_coefficients(optimizer, settings, rate, step, total_weight, coefficient
 
 @inlined
 def biases_decay(coefficients):
-    """What `update` takes for `decays` where the parameters are biases."""
+    """What `update` takes for `decays` where the parameters are biases: 1, too, where nothing decays at all."""
     return 1 if coefficients[C_DECAYS_BIASES] != 0.0 else 0
 
 

@@ -192,14 +192,16 @@ def run_kernels(placement: str) -> None:
 
             state, gradients = guard.zeros(2 * count, dtype), guard.zeros(count, dtype)
             settings = np.zeros(updates.SETTINGS)
-            settings[:7] = 0.1, 0.9, 0.999, 1e-8, 0.01, 0.02, 0.5  # L2, the optimizer's, L1, decay of weights, clipping
-            for optimizer in range(updates.NADAM + 1):
+            settings[updates.OF_OPTIMIZER] = 0.9, 0.999, 1e-8, 0.0
+            for optimizer, regularised in itertools.product(range(updates.NADAM + 1), (False, True)):
+                settings[[updates.L2, updates.L1, updates.WEIGHT_DECAY, updates.CLIP_VALUE]] = (
+                    (0.1, 0.01, 0.02, 0.5) if regularised else 0.0)
                 coefficients = guard.zeros(updates.COEFFICIENTS)
                 updates.step_coefficients.py_func(optimizer, settings, 0.01, 1, 1.0, coefficients)
                 slots = guard.copy(state[: updates.STATE_SLOTS[optimizer] * count])
                 for accumulate in (0, 1):
                     dense.gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameters, slots, count,
-                                   gradients, accumulate, guard.empty(width * width, dtype), 0,
+                                   gradients, accumulate, guard.empty((width + 1) * width, dtype), 0,
                                    panels_of_units * panels_of_inputs)
                 assert np.isfinite(gradients).all()
                 assert np.isfinite(parameters).all()
@@ -234,7 +236,7 @@ def run_kernels(placement: str) -> None:
                 for accumulate in (0, 1):
                     dense.gradient(kernels, keeping, a, workspace, rows, updates.ADAM, coefficients, parameters,
                                    guard.zeros(2 * count, dtype), count, guard.zeros(count, dtype), accumulate,
-                                   guard.empty(width * width, dtype), 0, panels_of_units * panels_of_inputs)
+                                   guard.empty((width + 1) * width, dtype), 0, panels_of_units * panels_of_inputs)
                 assert np.isfinite(parameters).all()
 
             for pieces, dropout in ((2, 0), (3, 2**30)):

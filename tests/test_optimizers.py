@@ -91,13 +91,13 @@ def test_optimizers_are_plain_frozen_data() -> None:
 
 
 @pytest.mark.parametrize("kind", [Momentum, Nesterov])
-@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.999999, 0])
-def test_momentum_from_zero_to_below_one(kind: type[Momentum], momentum: float) -> None:
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.999999, 1.0, 0, 1])
+def test_momentum_from_zero_to_one(kind: type[Momentum], momentum: float) -> None:
     assert kind(momentum).settings()[0] == momentum
 
 
 @pytest.mark.parametrize(("kind", "arguments", "error"), [
-    (Momentum, {"momentum": 1.0}, ValueError),
+    (Momentum, {"momentum": 1.001}, ValueError),
     (Momentum, {"momentum": -0.1}, ValueError),
     (Momentum, {"momentum": float("nan")}, ValueError),
     (Momentum, {"momentum": "0.9"}, TypeError),

@@ -16,7 +16,7 @@ import pytest
 
 import fastmlp
 from fastmlp import MLP, Trainer, get_num_threads, set_num_threads
-from fastmlp.threads import available_threads, team_of, threading_layer
+from fastmlp.threads import available_threads, limited_to, team_of, threading_layer
 
 SECONDS = 240  # that a process may take, compiling included
 
@@ -39,6 +39,19 @@ def run_code(code: str, **environment: str) -> str:
 
 
 # ---- how many
+
+
+def test_a_limit_holds_for_its_own_python_thread_and_ends_with_the_body() -> None:
+    if available_threads() < 2:
+        pytest.skip("there is only one thread")
+    before = get_num_threads()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with limited_to(2), limited_to(1):
+            assert get_num_threads() == 1
+            assert pool.submit(get_num_threads).result() == before
+        with pytest.raises(KeyError), limited_to(1):
+            raise KeyError
+        assert get_num_threads() == before
 
 
 def test_all_threads_unless_told_otherwise() -> None:
