@@ -121,12 +121,23 @@ class Kernel:
 
     def compiled(self, dtype: types.Float, *, cached: bool = True) -> Any:
         """Return the kernel as Numba's object, compiled or, if `cached`, loaded from the cache on disk."""
-        sig = types.void(*self.typed_arguments(dtype))
-        compiled = CFunc(self.function, (sig.args, sig.return_type), locals={}, options={})
-        if cached:
-            cache_on_disk(compiled)
+        compiled = self._c_callback(dtype, cached)
         compiled.compile()
         return compiled
+
+    def is_missing(self, dtype: types.Float) -> bool:
+        """Whether there is a cache on disk that does not hold the kernel."""
+        compiled = self._c_callback(dtype, cached=True)
+        cache = compiled._cache
+        if cache.cache_path is None:
+            return False
+        return cache._index_key(compiled._sig, compiled._targetdescr.target_context.codegen()) not in (
+            cache._cache_file._load_index())
+
+    def _c_callback(self, dtype: types.Float, cached: bool) -> Any:
+        sig = types.void(*self.typed_arguments(dtype))
+        callback = CFunc(self.function, (sig.args, sig.return_type), locals={}, options={})
+        return cache_on_disk(callback) if cached else callback
 
     def address(self, dtype: types.Float) -> int:
         """Compile the kernel, or load it from the cache, and return its address."""
@@ -185,11 +196,22 @@ def kernel_table(dtype: np.dtype[Any], *needed: Kernel) -> np.ndarray:
     Kernels on demand have address 0 until they were `needed`; it is always the same array.
     """
     dtype = np.dtype(dtype)
+    kind = FLOATS[dtype]
     if dtype not in _tables:
-        kind = FLOATS[dtype]
-        _tables[dtype] = np.array([0 if entry.on_demand else entry.address(kind) for entry in KERNELS], np.int64)
+        always = [entry for entry in KERNELS if not entry.on_demand]
+        _compile_missing([*always, *needed], kind)
+        table = np.zeros(len(KERNELS), np.int64)
+        for entry in always:
+            table[entry.slot] = entry.address(kind)
+        _tables[dtype] = table
     table = _tables[dtype]
     for entry in needed:
         if table[entry.slot] == 0:
-            table[entry.slot] = entry.address(FLOATS[dtype])
+            table[entry.slot] = entry.address(kind)
     return table
+
+
+def _compile_missing(entries: list[Kernel], kind: types.Float) -> None:
+    from .compilation import compile_missing
+
+    compile_missing(entries, kind)
