@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import engine, lbfgs
-from .arrays import Source, Targets, check_inputs, require_finite
+from .arrays import Source, Targets, check_inputs
 from .augmentation import Augmentation
 from .by_hand import StepByHand
-from .callbacks import check_callbacks
 from .checkpoints import load_trainer, save_trainer
-from .fitting import Fit, StreamFit
+from .fit_arguments import check_fit_arguments
 from .history import History
 from .kernels import layout
 from .kernels.updates import (
@@ -37,12 +36,9 @@ from .metrics import check_metrics
 from .model import MLP, check_seed
 from .optimizers import LBFGS, check_optimizer
 from .schedules import Schedule, Span, check_schedule, step_rates
-from .streams import open_stream
 from .validation import check_flag, check_integer, check_number
 
-LARGE_BYTES = 8 << 20  # inputs above this size are searched for NaN only if training on them goes wrong
 FIRST_STEP = np.zeros(1, np.int64)
-
 
 # Attributes of a trainer that cannot be set once it is made, and the checks of those that can.
 FIXED = ("model", "loss", "optimizer", "schedule", "metrics", "augmentation")
@@ -316,63 +312,10 @@ class Trainer:
         exception of the iterable or the data set ends training and is raised as it is. The metrics are computed on
         the validation data only; `validation_split` and balanced class weights are for arrays.
         """
-        epochs = check_integer("epochs", epochs, low=1)
-        split = check_number("validation_split", validation_split, low=0.0, high=1.0, below=True)
-        progress = check_flag("progress", progress)
-        shuffle = check_flag("shuffle", shuffle)
-        listeners = check_callbacks(callbacks)
-        by_scipy = isinstance(self.optimizer, LBFGS)
-        if by_scipy:
-            lbfgs.check_settings(self)
-        stream = open_stream(self, X, y, sample_weight, class_weight, split, shuffle, window, steps_per_epoch)
-        if stream is not None and by_scipy:
-            raise ValueError("X must be an array in memory with the optimizer 'lbfgs', which takes the whole set in "
-                             f"each step, got {type(X).__name__}")
-        if stream is None:
-            source = check_inputs(X, self.model.inputs, self.model.dtype, finite=False)
-            # What has to be converted is searched in its own dtype: numbers may be too large for the model's.
-            large = source.array.nbytes > LARGE_BYTES and source.array.dtype == self.model.dtype and not by_scipy
-            if not large:
-                require_finite("X", source.array, self.model.dtype)
-            targets = self.loss.check_targets(y, source.rows, self.model.outputs, self.model.dtype, sample_weight,
-                                              class_weight)
-        if check_flag("resume", resume) and self.unfinished is not None and self.unfinished["epochs"] != epochs:
-            raise ValueError(f"epochs must be {self.unfinished['epochs']} to resume the call of fit that was not "
-                             f"finished, got {epochs}")
-        if by_scipy and resume:
-            raise ValueError("resume must be False with the optimizer 'lbfgs', whose memory ends with a call, got True")
-        validation = None
-        if validation_data is not None:
-            if split:
-                raise ValueError("validation_split must be 0 when validation_data is given, got "
-                                 f"{validation_split!r}")
-            validation = self._check_validation(validation_data)
-        elif split:
-            held_out = max(1, round(split * source.rows))
-            if held_out >= source.rows:
-                raise ValueError(f"validation_split must leave rows to train on, got {split} of {source.rows} rows")
-            source, kept = source.split(source.rows - held_out)
-            targets, kept_targets = targets.split(source.rows)
-            for side, part in (("train on", targets), ("validate on", kept_targets)):
-                if part.weights is not None and not part.weights.sum() > 0.0:
-                    raise ValueError(f"sample_weight and class_weight must leave rows to {side} with a weight above 0, "
-                                     "got none")
-            require_finite("X", kept.array, self.model.dtype, first_row=source.rows)
-            validation = kept, kept_targets
-        if self.schedule.monitor == "val_loss" and validation is None:
-            raise ValueError("validation_data must be given, or validation_split, for the schedule "
-                             f"{self.schedule!r}, which goes by the loss on it, got None")
+        arguments = check_fit_arguments(self, X, y, epochs, validation_data, validation_split, callbacks, progress,
+                                        shuffle, sample_weight, class_weight, resume, window, steps_per_epoch)
         with self._exclusively():
-            if by_scipy:
-                lbfgs.Minimisation(self, source, targets, validation, epochs, listeners, progress).run()
-                return self.history
-            if stream is not None:
-                fit: Fit = StreamFit(self, stream, validation, epochs, listeners, progress, resume)
-            else:
-                fit = Fit(self, source, targets, validation, epochs, listeners, progress, shuffle, resume)
-                if large:
-                    fit.defer_check()
-            fit.run()
+            arguments.begin(self).run()
         return self.history
 
     def step(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -598,15 +541,6 @@ class Trainer:
         model = self.model
         source = check_inputs(X, model.inputs, model.dtype)
         return source, self.loss.check_targets(y, source.rows, model.outputs, model.dtype, sample_weight)
-
-    def _check_validation(self, validation_data: Any) -> tuple[Source, Targets]:
-        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-            raise TypeError("validation_data must be a tuple (X, y) or (X, y, sample_weight), got "
-                            f"{type(validation_data).__name__}")
-        try:
-            return self._check_data(*validation_data)
-        except (TypeError, ValueError) as problem:
-            raise type(problem)(f"validation_data: {problem}") from None
 
     @contextlib.contextmanager
     def _exclusively(self, but_for_callbacks: bool = False) -> Iterator[None]:

@@ -296,11 +296,12 @@ def stage(X: Any, mean: Any = 0.0, scale: Any = 1.0) -> Array:
     return (wide(X) - wide(mean)) * wide(scale)
 
 
-def preactivations(X: Any, layers: list[Layer]) -> list[Array]:
+def preactivations(X: Any, layers: list[Layer], factors: list[Any] | None = None) -> list[Array]:
+    """z of each layer; `factors` are what dropout multiplies the outputs of each layer by."""
     a, found = wide(X), []
-    for weights, bias, name, alpha in layers:
+    for (weights, bias, name, alpha), factor in zip(layers, factors or [1.0] * len(layers), strict=True):
         found.append(dense(a, weights, bias))
-        a = activation(name, found[-1], alpha)
+        a = activation(name, found[-1], alpha) * factor
     return found
 
 
@@ -308,10 +309,16 @@ def forward(X: Any, layers: list[Layer]) -> Array:
     return activation(layers[-1][2], preactivations(X, layers)[-1], layers[-1][3])
 
 
-def loss_and_gradients(X: Any, targets: Any, layers: list[Layer], loss: str) -> tuple[float, list[Array]]:
-    """Mean loss over the rows, and its gradient by `parameters_of` the layers; targets are (rows, outputs)."""
-    z = preactivations(X, layers)
-    outputs = [activation(name, z_l, alpha) for (_, _, name, alpha), z_l in zip(layers, z, strict=True)]
+def loss_and_gradients(X: Any, targets: Any, layers: list[Layer], loss: str, factors: list[Any] | None = None
+                       ) -> tuple[float, list[Array]]:
+    """Mean loss over the rows, and its gradient by `parameters_of` the layers; targets are (rows, outputs).
+
+    `factors` are as in `preactivations`.
+    """
+    factors = factors or [1.0] * len(layers)
+    z = preactivations(X, layers, factors)
+    outputs = [activation(name, z_l, alpha) * factor
+               for (_, _, name, alpha), z_l, factor in zip(layers, z, factors, strict=True)]
     from_preactivations = loss in FROM_PREACTIVATIONS
     row_losses, derivatives = LOSSES[loss](z[-1] if from_preactivations else outputs[-1], targets)
     by_outputs = derivatives / len(derivatives)  # for the last layer perhaps by pre-activations
@@ -323,7 +330,7 @@ def loss_and_gradients(X: Any, targets: Any, layers: list[Layer], loss: str) -> 
         delta = by_outputs if is_delta else delta_from_outputs(by_outputs, z[l], name, alpha)
         slopes = [slope_gradient(by_outputs, z[l], alpha)] if name == "prelu" else []
         gradients[:0] = [*weight_gradient(inputs[l], delta), *slopes]
-        by_outputs = delta @ wide(weights).T
+        by_outputs = delta @ wide(weights).T * (factors[l - 1] if l > 0 else 1.0)
     return float(row_losses.mean()), gradients
 
 

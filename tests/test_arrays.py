@@ -179,7 +179,7 @@ def test_one_wrong_number_among_the_rows_held_out_of_a_large_array() -> None:
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 1e39])
 def test_wrong_numbers_in_large_arrays_are_found_whatever_the_network(activation: str, optimizer: str, number: float,
                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastmlp.trainer.LARGE_BYTES", 100, raising=False)
+    monkeypatch.setattr("fastmlp.fit_arguments.LARGE_BYTES", 100)
     X = CLEAN / 100
     X[7, 2] = number
     for batch, scaling in ((6, {}), (ROWS, {"input_mean": 0.5})):

@@ -811,7 +811,7 @@ def test_a_call_that_goes_on_with_impossible_inputs_leaves_the_trainer_as_it_was
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if that is found out late, as it is for large inputs."""
-    monkeypatch.setattr(trainer, "LARGE_BYTES", 100)
+    monkeypatch.setattr("fastmlp.fit_arguments.LARGE_BYTES", 100)
     X, y = make_data(60)
     X = X.astype(np.float32)
     unbroken = one()()

@@ -22,7 +22,7 @@ import fastmlp
 PACKAGE = Path(fastmlp.__file__).parent
 ROOT = PACKAGE.parent
 KERNELS = sorted((PACKAGE / "kernels").glob("*.py"))
-MODULES = sorted([*PACKAGE.glob("*.py"), *(PACKAGE / "datasets").glob("*.py")])
+MODULES = sorted([*PACKAGE.glob("*.py"), *(PACKAGE / "callbacks").glob("*.py"), *(PACKAGE / "datasets").glob("*.py")])
 
 # What stands on top of the rest: nothing else may import it.
 FRONT = {"fastmlp.cli", "fastmlp.mnist", "fastmlp.__main__", "bench"}

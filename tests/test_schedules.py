@@ -20,7 +20,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastmlp import MLP, Callback, Trainer, engine
-from fastmlp import trainer as trainer_module
 from fastmlp.schedules import (
     SCHEDULES,
     Constant,
@@ -656,7 +655,7 @@ def test_a_plateau_without_validation_data_is_refused(schedule: Any) -> None:
 
 def test_an_undone_epoch_leaves_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted after an epoch over inputs that turn out to hold NaN."""
-    monkeypatch.setattr(trainer_module, "LARGE_BYTES", 0)
+    monkeypatch.setattr("fastmlp.fit_arguments.LARGE_BYTES", 0)
     trainer = make_trainer(ReduceOnPlateau("loss"))
     trainer.fit(X, Y, epochs=1, progress=False)
     before = dict(trainer.schedule_state)
