@@ -87,10 +87,10 @@ def main(arguments: Sequence[str]) -> int:
                         help=f"measure only these, of {', '.join(OPTIONS)}")
     parser.add_argument("--threads", type=int, default=1, choices=range(1, available_threads() + 1),
                         help="number of threads; default 1, which other programs disturb least")
-    parser.add_argument("--smoke", action="store_true", help="a smoke run: a few options, a few steps")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: a few options, a few steps")
     chosen = parser.parse_args(arguments)
-    names = chosen.names or (SMOKE if chosen.smoke else OPTIONS)
-    steps, effort = (SMOKE_STEPS, SMOKE_EFFORT) if chosen.smoke else (STEPS, EFFORT)
+    names = chosen.names or (SMOKE if chosen.quick else OPTIONS)
+    steps, effort = (SMOKE_STEPS, SMOKE_EFFORT) if chosen.quick else (STEPS, EFFORT)
     machine = describe_machine()
     print(f"{machine['processor']}, {machine['instruction set']}; threads: {chosen.threads}\n"
           f"{'option':<24}{'plain step':>12}{'with it':>12}{'ratio':>8}", flush=True)

@@ -49,7 +49,7 @@ def test_a_ratio_is_the_time_of_a_step_by_that_of_a_plain_one(monkeypatch: pytes
 
 def test_a_smoke_run_prints_some_lines_and_leaves_the_threads_as_they_were(capsys: pytest.CaptureFixture[str]) -> None:
     before = get_num_threads()
-    assert command.main(["options", "--smoke"]) == 0
+    assert command.main(["options", "--quick"]) == 0
     assert get_num_threads() == before
     table = lines(capsys)
     assert [words[0] for words in table] == list(options.SMOKE)
