@@ -419,9 +419,9 @@ SKLEARN_ACTIVATIONS = {  # scikit-learn's names
 
 
 def _is_estimator_of(module: str, estimator: Any) -> bool:
-    """Whether this is an MLPClassifier or MLPRegressor of a module; one that was never imported has none."""
+    """Whether this is an MLPClassifier or MLPRegressor of a module; one that was not imported yet has none."""
     loaded = sys.modules.get(module)
-    return loaded is not None and isinstance(estimator, (loaded.MLPClassifier, loaded.MLPRegressor))
+    return isinstance(estimator, tuple(getattr(loaded, name, ()) for name in ("MLPClassifier", "MLPRegressor")))
 
 
 def _fitted(estimator: Any, attribute: str) -> Any:
