@@ -132,7 +132,7 @@ def test_estimators_of_fastmlp(name: str) -> None:
     y = CLASSIFICATION["multiclass"][0] if name == "MLPClassifier" else SIGNAL
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        estimator = kind((8, 6), max_iter=4, random_state=0, dropout=0.25).fit(X, y)
+        estimator = kind(hidden_layer_sizes=(8, 6), max_iter=4, random_state=0, dropout=0.25).fit(X, y)
     expected = estimator.predict_proba(X) if name == "MLPClassifier" else estimator.predict(X)
     model = MLP.from_sklearn(estimator)
     assert model is not estimator.model_
