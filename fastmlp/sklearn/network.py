@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .activations import ACTIVATIONS
-from .layers import MAX_DROPOUT, MAX_UNITS, Dense
-from .validation import check_choice, check_integer, check_number
+from ..activations import ACTIVATIONS
+from ..layers import MAX_DROPOUT, MAX_UNITS, Dense
+from ..validation import check_choice, check_integer, check_number
 
 Array = NDArray[Any]
 
