@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 from . import callbacks, losses, metrics, optimizers, schedules
 from .activations import register_activation
 from .augmentation import Augmentation
@@ -68,3 +71,9 @@ __all__ = [
     "set_num_threads",
     "standardise",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("MLPClassifier", "MLPRegressor"):  # they need scikit-learn
+        return getattr(importlib.import_module(".sklearn", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

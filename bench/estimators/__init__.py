@@ -1,0 +1,1 @@
+"""fastmlp's MLPClassifier and MLPRegressor beside those of scikit-learn: ``python -m bench estimators``."""

@@ -1,0 +1,428 @@
+"""What the classifier and the regressor have in common: checks, weights in both worlds, the course of training."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from ..arrays import check_inputs
+from ..callbacks import check_callbacks
+from ..fitting import DivergenceWarning
+from ..lbfgs import Minimisation
+from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
+from ..model import MLP
+from ..optimizers import LBFGS
+from ..trainer import Trainer
+from .epochs import EpochEnd, IterationEnd, make_trainer, shuffled_orders
+from .fits import DenseMinimisation, Diverged, EpochFit, SparseEpochFit, SparseMinimisation
+from .network import (
+    OURS,
+    THEIRS,
+    arrange,
+    check_shapes,
+    hidden_activations,
+    initial_slopes,
+    initial_weights,
+    layers_of,
+    separate,
+    sizes_of,
+)
+from .objective import NOT_FINITE, Objective
+from .rows import HeldOut, is_sparse, predict, readable
+from .thread_limit import limited_threads
+
+Array = NDArray[Any]
+
+INPUT_DTYPES = (np.float64, np.float32, np.uint8)  # what the kernels read where it lies; other numbers become float64
+
+
+class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
+    """What the classifier and the regressor have in common."""
+
+    _parameter_constraints: dict[str, Any] = {  # noqa: RUF012
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "keep_optimizer": ["boolean"],
+        "n_jobs": [None, Interval(Integral, 1, None, closed="left"), Options(Integral, {-1})],
+        "progress": ["boolean"],
+    }
+
+    _model: MLP  # made from coefs_ and intercepts_ when it is needed, and kept
+    _seen: list[Array]  # the weights that the model has, in its order
+    _trainer: Trainer | None  # with the optimizer's state, between calls of partial_fit
+
+    def _keep(self, arguments: dict[str, Any]) -> None:
+        """Set the parameters from the local variables of ``__init__``."""
+        for name in self._get_param_names():
+            setattr(self, name, arguments[name])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    # ---- what differs between the two
+
+    def _check_targets(self, y: Array, incremental: bool) -> None:
+        """Check targets of rows to train on; the classifier takes note of the classes."""
+
+    def _require_known(self, name: str, y: Array) -> None:
+        """Raise ValueError if there are targets that training has not seen, where that matters."""
+
+    @abstractmethod
+    def _objective(self, y: Array) -> Objective:
+        """Return what is to be minimised for targets like these."""
+
+    @abstractmethod
+    def _encode(self, y: Array, loss: Loss) -> Array:
+        """Return targets as the loss takes them: labels (n,), or numbers (n, outputs)."""
+
+    @abstractmethod
+    def _score_outputs(self, y: Array, outputs: Array, weights: Array | None) -> float:
+        """Return the score of outputs (n, outputs) for encoded targets."""
+
+    def _weights_of_rows(self, y: Array, sample_weight: Array | None, incremental: bool) -> Array | None:
+        """Return the weights to train with."""
+        return sample_weight
+
+    # ---- training
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None) -> Any:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array, sparse matrix or data frame of shape (n_samples, n_features)
+            float32 is trained on in float32, everything else in float64. Rows of a sparse matrix are made dense a few
+            batches at a time.
+        y : array of shape (n_samples,) or (n_samples, n_outputs)
+            Class labels, or a matrix of 0 and 1 for labels that do not exclude one another; numbers for the regressor.
+        sample_weight : array of shape (n_samples,), default=None
+            Numbers of at least 0.
+        X_val, y_val : arrays, default=None
+            Beyond scikit-learn: rows to validate on after every epoch. With `early_stopping` they take the place of a
+            part of X.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter or an argument is not allowed; then nothing is changed. ValueError if the weights at the end
+            are not finite.
+
+        Warns
+        -----
+        ConvergenceWarning
+            Of `sklearn.exceptions`, if max_iter or max_fun ended training.
+        DivergenceWarning
+            Of fastmlp, if the loss was not finite and early stopping went back to better weights.
+        """
+        return self._fit(X, y, sample_weight, X_val, y_val)
+
+    def _partial_fit_is_available(self) -> bool:
+        if self._is_lbfgs():
+            raise AttributeError("partial_fit is for solvers and optimizers that go by batches, which lbfgs does not")
+        return True
+
+    def _is_lbfgs(self) -> bool:
+        optimizer = self.solver if self.optimizer is None else self.optimizer
+        return isinstance(optimizer, LBFGS) or (isinstance(optimizer, str) and optimizer == "lbfgs")
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, *,
+             incremental: bool = False, classes: Any = None) -> Any:
+        before = dict(self.__dict__)
+        try:
+            train = self._prepare(X, y, sample_weight, X_val, y_val, incremental, classes)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        with limited_threads(self.n_jobs):
+            train()
+        if not np.isfinite(self._model.network.parameters).all():
+            raise ValueError(NOT_FINITE)
+        return self
+
+    def _prepare(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, incremental: bool,
+                 classes: Any) -> Any:
+        """Check everything, and return a function that trains."""
+        callbacks = check_callbacks(self.callbacks)
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val must be given both or neither")
+        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        if incremental:
+            self._note_classes(y, classes)
+        X, y = self._check_X_y(X, y, reset=first)
+        self._check_targets(y, incremental)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        weights = self._weights_of_rows(y, sample_weight, incremental)
+        objective = self._objective(y)
+        y = self._encode(y, objective.loss)
+        held_out = None
+        if X_val is not None:
+            X_val, y_val = self._check_X_y(X_val, y_val, reset=False)
+            self._require_known("y_val", y_val)
+            held_out = X_val, self._encode(y_val, objective.loss), None
+
+        self._random_state = check_random_state(self.random_state)
+        self.n_outputs_ = objective.outputs
+        if first:
+            self._initialise(X, objective)
+        elif not hasattr(self, "out_activation_"):
+            self.out_activation_ = THEIRS.get(objective.output, objective.output)
+        check_shapes(self.coefs_, self.intercepts_, X.shape[1], self.n_outputs_)
+        self.n_layers_ = len(self.coefs_) + 1
+        model = self._current_model()
+        if self._is_lbfgs():
+            return self._prepare_lbfgs(model, X, y, weights, objective, held_out, callbacks)
+        self._begin_curves(first)
+        if self.early_stopping and held_out is None:
+            kept, left_out = self._split(y)
+            held_out = X[left_out], y[left_out], None if sample_weight is None else sample_weight[left_out]
+            X, y, weights = X[kept], y[kept], None if weights is None else weights[kept]
+        return self._prepare_epochs(model, X, y, weights, objective, held_out, callbacks, incremental)
+
+    def _note_classes(self, y: Any, classes: Any) -> None:
+        """Take note of the argument `classes` of `partial_fit`."""
+
+    def _check_X_y(self, X: Any, y: Any, reset: bool) -> tuple[Any, Array]:
+        """Check inputs and targets; the inputs are then an array or a CSR matrix."""
+        X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, dtype=INPUT_DTYPES, reset=reset,
+                             y_numeric=isinstance(self, RegressorMixin))
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return X, y
+
+    def _initialise(self, X: Any, objective: Objective) -> None:
+        """Draw the first weights, as scikit-learn does, and begin everything anew."""
+        self.out_activation_ = THEIRS.get(objective.output, objective.output)
+        self.n_iter_, self.t_ = 0, 0
+        sizes = [X.shape[1], *sizes_of(self.hidden_layer_sizes), objective.outputs]
+        dtype = np.float32 if X.dtype == np.float32 else np.float64
+        activations = hidden_activations(self.activation, len(sizes) - 2)
+        self.coefs_, self.intercepts_ = initial_weights(sizes, activations, self._random_state, np.dtype(dtype))
+        self.__dict__.pop("slopes_", None)
+        slopes = initial_slopes(sizes[1:], activations, np.dtype(dtype))
+        if slopes:
+            self.slopes_ = slopes
+
+    def _begin_curves(self, first: bool) -> None:
+        """Begin what is recorded epoch by epoch, or what of it is missing."""
+        self.n_iter_ = 0
+        if first or not hasattr(self, "loss_curve_"):
+            self.loss_curve_: list[float] = []
+            self.validation_loss_curve_: list[float] = []
+            self.validation_scores_: list[float] | None = None
+            self.best_validation_score_: float | None = None
+            self.best_loss_: float | None = np.inf
+            self._no_improvement_count = 0
+        if not hasattr(self, "validation_loss_curve_"):
+            self.validation_loss_curve_ = []
+        if not hasattr(self, "t_"):
+            self.t_ = 0
+        if self.early_stopping:
+            self.best_loss_ = None
+            if self.validation_scores_ is None:
+                self.validation_scores_, self.best_validation_score_ = [], -np.inf
+        else:
+            self.validation_scores_, self.best_validation_score_ = None, None
+            if self.best_loss_ is None:
+                self.best_loss_ = np.inf
+
+    def _split(self, y: Array) -> tuple[Array, Array]:
+        """Return the numbers of the rows to train on, and of those to validate on."""
+        stratify = None
+        if isinstance(self, ClassifierMixin) and self.n_outputs_ == 1:
+            stratify = np.where(y[:, 0] > 0, "True", "False")
+        kept, left_out = train_test_split(np.arange(len(y)), random_state=self._random_state,
+                                          test_size=self.validation_fraction, stratify=stratify)
+        if len(left_out) < 2:
+            raise ValueError("The validation set is too small: validation_fraction must leave it two rows or more, "
+                             f"got {self.validation_fraction} of {len(y)} rows")
+        return kept, left_out
+
+    def _held_out(self, model: MLP, rows: Any, objective: Objective) -> HeldOut | None:
+        if rows is None:
+            return None
+        X, y, weights = rows
+        targets = objective.loss.check_targets(y, len(y), model.outputs, model.dtype, weights)
+        counted = isinstance(objective.loss, CrossEntropy) or (
+            isinstance(objective.loss, BinaryCrossEntropy) and isinstance(self, ClassifierMixin))
+        hits = weights is None and counted and (y.ndim == 1 or model.outputs == 1)
+        return HeldOut(model.network, readable(X, model), targets, objective.reported(y),
+                       lambda outputs: self._score_outputs(y, outputs, weights), hits)
+
+    def _prepare_epochs(self, model: MLP, X: Any, y: Array, weights: Array | None, objective: Objective,
+                        held_out: Any, callbacks: list[Any], incremental: bool) -> Any:
+        count = X.shape[0]
+        batch = min(200, count) if self.batch_size == "auto" else int(self.batch_size)
+        if batch > count:
+            warnings.warn(f"batch_size is {batch}, more than the {count} rows there are: all of them make one batch",
+                          stacklevel=5)
+        trainer: Trainer | None = self.__dict__.get("_trainer")
+        kept = incremental or (self.warm_start and self.keep_optimizer)
+        if trainer is None or not kept or trainer.model is not model or trainer.loss != objective.loss:
+            trainer = make_trainer(self, model, objective)
+        trainer.batch_size = min(batch, count)
+        trainer._l2_of_sum, trainer._loss_scale = self.alpha, objective.scale
+        trainer.history.records.clear()
+        targets = objective.loss.check_targets(y, count, model.outputs, model.dtype, weights)
+        validation = self._held_out(model, held_out, objective)
+        if trainer.schedule.monitor == "val_loss" and validation is None:
+            raise ValueError("X_val and y_val must be given, or early_stopping=True, for the schedule "
+                             f"{trainer.schedule!r}, which goes by the loss on them")
+        draw_order = shuffled_orders(count, self._random_state) if self.shuffle else None
+        self._trainer = trainer
+        epochs = 1 if incremental else self.max_iter
+
+        def train() -> None:
+            kind = SparseEpochFit if is_sparse(X) else EpochFit
+            end = EpochEnd(self, trainer)
+            fit = end.fit = kind(trainer, readable(X, model), targets, objective.reported(y), self.alpha,
+                                 epochs, [end, *callbacks], self.progress, draw_order, validation)
+            try:
+                with trainer._exclusively():
+                    fit.run()
+            except KeyboardInterrupt:
+                warnings.warn("Training interrupted by user.", stacklevel=5)
+            finally:
+                end.restore_best()
+                self._take_weights(model)
+            if fit.diverged:
+                end.note_divergence()
+                if not self.early_stopping:
+                    raise ValueError(NOT_FINITE)
+                warnings.warn("training stopped: the loss is not finite; the weights are those of the best epoch "
+                              "before", DivergenceWarning, stacklevel=5)
+            elif self.n_iter_ == self.max_iter and not incremental and not trainer.stop_training:
+                warnings.warn(f"Maximum iterations ({self.max_iter}) reached before training converged",
+                              ConvergenceWarning, stacklevel=5)
+
+        return train
+
+    def _prepare_lbfgs(self, model: MLP, X: Any, y: Array, weights: Array | None, objective: Objective, held_out: Any,
+                       callbacks: list[Any]) -> Any:
+        total = float(X.shape[0] if weights is None else weights.sum())
+        trainer = make_trainer(self, model, objective)
+        trainer.l2 = self.alpha / (total * objective.scale)
+        targets = objective.loss.check_targets(y, X.shape[0], model.outputs, model.dtype, weights)
+        validation = self._held_out(model, held_out, objective)
+        self._trainer = None
+        if validation is not None:
+            self.validation_loss_curve_ = []
+
+        def train() -> None:
+            listeners = [IterationEnd(self, validation), *callbacks]
+            if is_sparse(X):
+                fit: Minimisation = SparseMinimisation(trainer, X, targets, self.max_iter, listeners, self.progress)
+            else:
+                source = check_inputs(X, model.inputs, model.dtype, finite=False)
+                fit = DenseMinimisation(trainer, source, targets, None, self.max_iter, listeners, self.progress)
+            records = trainer.history.records
+            message = ""
+            try:
+                fit.run()
+                message = records[-1]["message"] if records else ""
+            except Diverged:
+                if not records:
+                    raise ValueError(NOT_FINITE) from None
+                message = "the loss was not finite"
+            finally:
+                self._take_weights(model)
+            self.n_iter_ = len(records)
+            loss = records[-1]["loss"] if records else fit.loss
+            squares = sum(float(np.einsum("ij,ij", coef, coef)) for coef in self.coefs_)
+            self.loss_ = objective.reported(y).mean(loss, weights) + 0.5 * self.alpha * squares / total
+            if message and not message.startswith("CONVERGENCE") and not trainer.stop_training:
+                warnings.warn(f"lbfgs ended after {self.n_iter_} iterations before it converged: {message}",
+                              ConvergenceWarning, stacklevel=5)
+
+        return train
+
+    # ---- the network
+
+    @property
+    def model_(self) -> MLP:
+        """The network, with the weights of `coefs_` and `intercepts_` as they are now."""
+        check_is_fitted(self)
+        return self._current_model()
+
+    def _current_model(self) -> MLP:
+        """Return the model with the current weights, which may have been set by hand or changed in place."""
+        sizes = [np.shape(coef)[1] for coef in self.coefs_]
+        activations = hidden_activations(self.activation, len(sizes) - 1)
+        weights = arrange(self.coefs_, self.intercepts_, self.__dict__.get("slopes_", ()), activations)
+        layers = layers_of(sizes, activations, self.dropout, OURS.get(self.out_activation_, self.out_activation_))
+        dtype = np.result_type(np.float32, *{weight.dtype for weight in weights})
+        model = self.__dict__.get("_model")
+        if model is None or model.layers != layers or model.dtype != dtype or model.inputs != len(self.coefs_[0]):
+            model = MLP([len(self.coefs_[0]), *layers], dtype=dtype)
+            self._model, self._trainer, self._seen = model, None, []
+        if len(self._seen) != len(weights) or not all(map(np.array_equal, self._seen, weights)):
+            model.set_weights(weights)
+            self._seen = model.get_weights()
+        return model
+
+    def _take_weights(self, model: MLP) -> None:
+        """Set the attributes to the weights of the model after training."""
+        self._seen = model.get_weights()
+        self.coefs_, self.intercepts_, slopes = separate(model.get_weights(), model.layers)
+        if slopes:
+            self.slopes_ = slopes
+
+    def _outputs(self, X: Any) -> Array:
+        """Return the network's outputs (n_samples, n_outputs)."""
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", dtype=INPUT_DTYPES, reset=False)
+        model = self._current_model()
+        with limited_threads(self.n_jobs):
+            return predict(model.network, X)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        state.pop("_seen", None)  # the weights are in coefs_
+        if state.get("_trainer") is None:
+            state.pop("_model", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._seen = []

@@ -1,0 +1,207 @@
+"""Calls of `Trainer.fit` for the estimators: in an order drawn outside, with scikit-learn's loss, on sparse rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import engine
+from ..arrays import Source, Targets
+from ..callbacks import notify
+from ..fitting import Fit
+from ..kernels import layout
+from ..lbfgs import Minimisation, _NotFinite, _places_of
+from ..trainer import Trainer
+from .objective import Reported
+from .rows import DenseWindow, HeldOut, source_of, take_rows
+
+Order = NDArray[np.int64]
+
+
+class EpochFit(Fit):
+    """A call of `Trainer.fit` on rows of an array, in an order that is drawn outside, epoch by epoch.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    X : array (n, inputs) that the kernels can read
+    targets : Targets
+    reported : Reported
+    alpha : float
+        Strength of L2 regularisation, as a share in `loss`.
+    epochs : int
+    callbacks : list
+    progress : bool
+    draw_order : function
+        Returns the numbers of the rows in the order of the next epoch; None to take the rows as they come.
+    held_out : HeldOut or None
+
+    Attributes
+    ----------
+    loss : float
+        Of the last epoch, as scikit-learn computes it: the mean over the rows of their batch's mean loss, with the L2
+        penalty of the weights before each batch's update. The sum of their squares is taken to change evenly in the
+        course of an epoch.
+    diverged : bool
+        Whether training was stopped because the loss was not finite.
+    """
+
+    def __init__(self, trainer: Trainer, X: Any, targets: Targets, reported: Reported, alpha: float, epochs: int,
+                 callbacks: list[Any], progress: bool, draw_order: Callable[[], Order] | None,
+                 held_out: HeldOut | None) -> None:
+        super().__init__(trainer, self._first_rows(X, trainer.batch_size), targets, None, epochs, callbacks, progress,
+                         False, False)
+        count = X.shape[0]
+        self._set_length(-(-count // self.batch), count)
+        self.count = count
+        self.all_targets, self.reported, self.alpha = targets, reported, alpha
+        self.draw_order, self.held_out = draw_order, held_out
+        self.order: Order = np.arange(count)
+        self.loss = np.nan
+        self.diverged = False
+        self.starts = np.arange(0, count, self.batch)
+        self.batch_rows = np.diff(self.starts, append=count)
+        self.bias_places = _bias_places(trainer.model.network) if alpha else None
+        self.squares = self._squared_weights()
+
+    def _first_rows(self, X: Any, batch: int) -> Source:
+        return source_of(X)
+
+    def _squared_weights(self) -> float:
+        """Return the sum of the squares of the weights, without the biases."""
+        if self.bias_places is None:
+            return 0.0
+        # No product of linear algebra: its threads would still spin when ours begin to work.
+        parameters = self.trainer.model.network.parameters
+        biases = parameters[self.bias_places]
+        return float(np.einsum("i,i", parameters, parameters)) - float(np.einsum("i,i", biases, biases))
+
+    def _provide_data(self, step: int) -> None:
+        if step % self.steps_per_epoch == 0 and self.draw_order is not None:
+            self.order = self.draw_order()
+            self._hand_over(self.order)
+
+    def _hand_over(self, order: Order) -> None:
+        self.call.kept(layout.ORDER)[:] = order
+
+    def _total_weight(self) -> float:
+        weights = self.all_targets.weights
+        return float(self.count if weights is None else weights.sum())
+
+    def _finish_epoch(self, epoch: int, rate: float, speed: float, bar: Any) -> None:
+        self.loss = self._loss_of_epoch(np.concatenate(self.losses))
+        super()._finish_epoch(epoch, rate, speed, bar)
+
+    def _loss_of_epoch(self, sums: NDArray[np.float64]) -> float:
+        """Return scikit-learn's loss for each batch's sum of weighted losses, as the kernels have them."""
+        weights, offsets, factor = self.all_targets.weights, self.reported.offsets, self.reported.factor
+        steps = len(self.starts)
+        if weights is None:
+            loss = factor * float(sums.sum()) + (0.0 if offsets is None else float(offsets.sum()))
+            shares = float(steps)
+        else:
+            batch_weights = np.add.reduceat(weights[self.order], self.starts)
+            rows_by_weight = np.divide(self.batch_rows, batch_weights, out=np.zeros(steps), where=batch_weights > 0)
+            loss = factor * float((sums * rows_by_weight).sum())
+            if offsets is not None:
+                summed = np.add.reduceat((weights * offsets)[self.order], self.starts)
+                loss += float((summed * rows_by_weight).sum())
+            shares = float(rows_by_weight.sum())
+        if self.alpha:
+            before, self.squares = self.squares, self._squared_weights()
+            mean = before + (self.squares - before) * (steps - 1) / (2 * steps)
+            loss += 0.5 * self.alpha * mean * shares
+        return float(loss / self.count)
+
+    def _training_metrics(self) -> dict[str, float]:
+        return {} if self.held_out is None else self.held_out.evaluate()
+
+    def _warn_of_divergence(self) -> None:
+        self.diverged = True
+
+
+class SparseEpochFit(EpochFit):
+    """The same on rows of a CSR matrix, which are made dense a window at a time; batches are those of the whole."""
+
+    def _first_rows(self, X: Any, batch: int) -> Source:
+        self.window = DenseWindow(X, min(batch, X.shape[0]))
+        self.end_of_window = 0
+        return source_of(self.window.memory)
+
+    def _hand_over(self, order: Order) -> None:
+        pass
+
+    def _provide_data(self, step: int) -> None:
+        super()._provide_data(step)
+        if step < self.end_of_window:
+            return
+        begin = step % self.steps_per_epoch * self.batch
+        rows = self.order[begin : begin + self.window.rows]
+        call = self.call
+        call.set_inputs(self.window.fill(rows))
+        call.set_targets(take_rows(self.all_targets, rows))
+        call.context[layout.UPDATES_BEFORE] = self.first_update + step
+        self.first_step, self.end_of_window = step, step + -(-len(rows) // self.batch)
+
+    def _end_of_slices(self, step: int) -> int:
+        return self.end_of_window
+
+
+class Diverged(Exception):
+    """The loss was not finite in a line search; the model has the weights of the last iteration."""
+
+
+class DenseMinimisation(Minimisation):
+    """Training by L-BFGS, which raises `Diverged` where the trainer's would warn."""
+
+    def objective(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Return what is minimised at the parameters x (n,), and its gradient (n,)."""
+        try:
+            return super().objective(x)
+        except _NotFinite:
+            raise Diverged from None
+
+
+class SparseMinimisation(Minimisation):
+    """Training by L-BFGS on the rows of a CSR matrix: loss and gradient are summed up, a window at a time."""
+
+    def __init__(self, trainer: Trainer, X: Any, targets: Targets, epochs: int, callbacks: list[Any],
+                 progress: bool) -> None:
+        self.window = DenseWindow(X, 1)
+        super().__init__(trainer, source_of(self.window.memory), targets, None, epochs, callbacks, progress)
+
+    def objective(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Return what is minimised at the parameters x (n,), and its gradient (n,)."""
+        if self.evaluations == 0:
+            notify(self.callbacks, "on_epoch_begin", self.trainer, {"epoch": self.trainer.epochs})
+        self._set_parameters(x)
+        loss, weight = 0.0, 0.0
+        gradient = np.zeros(len(x))
+        for rows in self.window.slices():
+            self.call.set_inputs(self.window.fill(rows))
+            self.call.set_targets(take_rows(self.targets, rows))
+            self.call.train(self.choice.next()[0])
+            weight_of_rows = float(self.call.kept(layout.STEP_WEIGHTS)[0])
+            loss += weight_of_rows * float(self.call.kept(layout.LOSSES)[0])
+            gradient += weight_of_rows * self.call.kept(layout.GRADIENTS)[self.places]
+            weight += weight_of_rows
+        self.evaluations += 1
+        self.loss = loss / weight
+        if not np.isfinite(self.loss):
+            raise Diverged
+        gradient /= weight
+        if self.decay is None:
+            return self.loss, gradient
+        decayed = self.decay * x
+        return self.loss + 0.5 * float((decayed * x).sum()), gradient + decayed
+
+
+def _bias_places(network: engine.Network) -> NDArray[np.intp]:
+    """Return where the biases lie in the vector of parameters; and learned slopes, which have no penalty either."""
+    names = [name for names in layout.array_names(network.table) for name in names]
+    sizes = [int(np.prod(shape)) for shape in layout.array_shapes(network.table)]
+    parts = np.split(_places_of(network), np.cumsum(sizes)[:-1])
+    return np.concatenate([part for part, name in zip(parts, names, strict=True) if name != "weights"])
