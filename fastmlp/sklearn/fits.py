@@ -91,6 +91,22 @@ class EpochFit(Fit):
         weights = self.all_targets.weights
         return float(self.count if weights is None else weights.sum())
 
+    def _account(self, step: int, done: int, seconds: float, rates: NDArray[np.float64], bar: Any) -> None:
+        # A slice ends with its epoch at the latest. That makes this simpler, and sooner, than where one may span many.
+        begin, end = step % self.steps_per_epoch, (done - 1) % self.steps_per_epoch + 1
+        rows = min(end * self.batch, self.count) - begin * self.batch
+        losses = self.call.kept(layout.LOSSES)[: done - step]
+        self.losses.append(losses * self.call.kept(layout.STEP_WEIGHTS)[: done - step])
+        self.seconds += seconds
+        self.seconds_rows += rows
+        if bar is not None:
+            bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
+            bar.update(rows)
+        if end == self.steps_per_epoch:
+            speed = self.seconds_rows / max(self.seconds, 1e-9)
+            self._finish_epoch(step // self.steps_per_epoch, float(rates[-1]), speed, bar)
+            self.seconds, self.seconds_rows = 0.0, 0
+
     def _finish_epoch(self, epoch: int, rate: float, speed: float, bar: Any) -> None:
         self.loss = self._loss_of_epoch(np.concatenate(self.losses))
         super()._finish_epoch(epoch, rate, speed, bar)
