@@ -191,7 +191,7 @@ def test_a_random_state_is_used_up_as_theirs_is() -> None:
     assert states[0].randint(1 << 30) == states[1].randint(1 << 30)
 
 
-@pytest.mark.parametrize(("case", "activation"), [("digits", "tanh"), ("two classes", "tanh"), ("labels", "logistic"),
+@pytest.mark.parametrize(("case", "activation"), [("digits", "tanh"), ("two classes", "tanh"), ("labels", "tanh"),
                                                   ("diabetes", "tanh")])
 @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["even", "weighted"])
 def test_lbfgs_reaches_the_same_loss(case: str, activation: str, weights: Any) -> None:
@@ -213,6 +213,6 @@ def test_lbfgs_minimises_the_poisson_loss_and_the_sum_of_squared_errors() -> Non
     X, y = MANY
     squares = sum((coef**2).sum() for coef in ours.coefs_)
     assert ours.loss_ == pytest.approx(0.5 * ((ours.predict(X) - y) ** 2).mean() + 0.5 * squares / len(X), rel=1e-9)
-    loss, gradients = ours.model_.loss_and_gradients(X, y, "half_squared_error")
+    _, gradients = ours.model_.loss_and_gradients(X, y, "half_squared_error")
     for gradient, coef in zip(gradients[::2], ours.coefs_, strict=True):
         np.testing.assert_allclose(gradient + coef / len(X), 0, atol=2e-4)

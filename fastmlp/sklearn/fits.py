@@ -171,9 +171,9 @@ class Diverged(Exception):
 
 
 class DenseMinimisation(Minimisation):
-    """Training by L-BFGS on what the trainer minimises times a factor; raises `Diverged` where the trainer's would warn.
+    """Training by L-BFGS on what the trainer minimises, times a factor; it raises `Diverged` instead of a warning.
 
-    SciPy's tolerances, and the length of its first step, depend on that factor.
+    SciPy's tolerances, and the length of its first step, depend on the factor.
     """
 
     def __init__(self, trainer: Trainer, X: Any, targets: Targets, factor: float, epochs: int, callbacks: list[Any],
