@@ -16,10 +16,8 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ..arrays import check_inputs
 from ..callbacks import check_callbacks
 from ..fitting import DivergenceWarning
-from ..lbfgs import Minimisation
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
 from ..model import MLP
 from ..optimizers import LBFGS
@@ -351,11 +349,8 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
 
         def train() -> None:
             listeners = [IterationEnd(self, validation), *callbacks]
-            if is_sparse(X):
-                fit: Minimisation = SparseMinimisation(trainer, X, targets, self.max_iter, listeners, self.progress)
-            else:
-                source = check_inputs(X, model.inputs, model.dtype, finite=False)
-                fit = DenseMinimisation(trainer, source, targets, None, self.max_iter, listeners, self.progress)
+            kind = SparseMinimisation if is_sparse(X) else DenseMinimisation
+            fit = kind(trainer, readable(X, model), targets, objective.scale, self.max_iter, listeners, self.progress)
             records = trainer.history.records
             message = ""
             try:

@@ -204,8 +204,10 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         """
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any) -> Any:
         """Return the most probable class of each row, (n_samples,), or 0 and 1 for each label, (n_samples, n_labels).
+
+        The matrix of labels is sparse if that given to `fit` was.
 
         Parameters
         ----------
@@ -214,7 +216,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         outputs = self._outputs(X)
         if self.out_activation_ == "identity":
             outputs = (outputs + 1) / 2  # margins of the hinge: targets are -1 and 1
-        return np.asarray(self._label_binarizer.inverse_transform(outputs.ravel() if self.n_outputs_ == 1 else outputs))
+        return self._label_binarizer.inverse_transform(outputs.ravel() if self.n_outputs_ == 1 else outputs)
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Array:

@@ -22,15 +22,15 @@ def make_trainer(estimator: Any, model: MLP, objective: Objective) -> Trainer:
     """Return a trainer with the optimizer, the learning rate and the schedule of an estimator."""
     has_dropout = any(layer.dropout for layer in model.layers)
     seed = int(estimator._random_state.randint(2**31 - 1)) if has_dropout else 0
-    return Trainer(model, objective.loss, _optimizer_of(estimator, objective), estimator.learning_rate_init,
+    return Trainer(model, objective.loss, _optimizer_of(estimator), estimator.learning_rate_init,
                    estimator.schedule, seed=seed)
 
 
-def _optimizer_of(estimator: Any, objective: Objective) -> Optimizer:
+def _optimizer_of(estimator: Any) -> Optimizer:
     if estimator.optimizer is not None:
         return check_optimizer(estimator.optimizer)
     if estimator.solver == "lbfgs":
-        return LBFGS(tolerance=estimator.tol / objective.scale, max_evaluations=estimator.max_fun)
+        return LBFGS(tolerance=estimator.tol, max_evaluations=estimator.max_fun)
     if estimator.solver == "adam":
         return Adam(estimator.beta_1, estimator.beta_2, estimator.epsilon, epsilon_hat=True)
     if estimator.momentum == 0:

@@ -91,6 +91,22 @@ class EpochFit(Fit):
         weights = self.all_targets.weights
         return float(self.count if weights is None else weights.sum())
 
+    def _account(self, step: int, done: int, seconds: float, rates: NDArray[np.float64], bar: Any) -> None:
+        # A slice ends with its epoch at the latest. That makes this simpler, and sooner, than where one may span many.
+        begin, end = step % self.steps_per_epoch, (done - 1) % self.steps_per_epoch + 1
+        rows = min(end * self.batch, self.count) - begin * self.batch
+        losses = self.call.kept(layout.LOSSES)[: done - step]
+        self.losses.append(losses * self.call.kept(layout.STEP_WEIGHTS)[: done - step])
+        self.seconds += seconds
+        self.seconds_rows += rows
+        if bar is not None:
+            bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
+            bar.update(rows)
+        if end == self.steps_per_epoch:
+            speed = self.seconds_rows / max(self.seconds, 1e-9)
+            self._finish_epoch(step // self.steps_per_epoch, float(rates[-1]), speed, bar)
+            self.seconds, self.seconds_rows = 0.0, 0
+
     def _finish_epoch(self, epoch: int, rate: float, speed: float, bar: Any) -> None:
         self.loss = self._loss_of_epoch(np.concatenate(self.losses))
         super()._finish_epoch(epoch, rate, speed, bar)
@@ -155,23 +171,34 @@ class Diverged(Exception):
 
 
 class DenseMinimisation(Minimisation):
-    """Training by L-BFGS, which raises `Diverged` where the trainer's would warn."""
+    """Training by L-BFGS on what the trainer minimises, times a factor; it raises `Diverged` instead of a warning.
+
+    SciPy's tolerances, and the length of its first step, depend on the factor.
+    """
+
+    def __init__(self, trainer: Trainer, X: Any, targets: Targets, factor: float, epochs: int, callbacks: list[Any],
+                 progress: bool) -> None:
+        self.factor = factor
+        super().__init__(trainer, self._first_rows(X), targets, None, epochs, callbacks, progress)
+
+    def _first_rows(self, X: Any) -> Source:
+        return source_of(X)
 
     def objective(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Return what is minimised at the parameters x (n,), and its gradient (n,)."""
         try:
-            return super().objective(x)
+            value, gradient = super().objective(x)
         except _NotFinite:
             raise Diverged from None
+        return self.factor * value, self.factor * gradient
 
 
-class SparseMinimisation(Minimisation):
-    """Training by L-BFGS on the rows of a CSR matrix: loss and gradient are summed up, a window at a time."""
+class SparseMinimisation(DenseMinimisation):
+    """The same on the rows of a CSR matrix: loss and gradient are summed up, a window at a time."""
 
-    def __init__(self, trainer: Trainer, X: Any, targets: Targets, epochs: int, callbacks: list[Any],
-                 progress: bool) -> None:
+    def _first_rows(self, X: Any) -> Source:
         self.window = DenseWindow(X, 1)
-        super().__init__(trainer, source_of(self.window.memory), targets, None, epochs, callbacks, progress)
+        return source_of(self.window.memory)
 
     def objective(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Return what is minimised at the parameters x (n,), and its gradient (n,)."""
@@ -193,10 +220,12 @@ class SparseMinimisation(Minimisation):
         if not np.isfinite(self.loss):
             raise Diverged
         gradient /= weight
-        if self.decay is None:
-            return self.loss, gradient
-        decayed = self.decay * x
-        return self.loss + 0.5 * float((decayed * x).sum()), gradient + decayed
+        value = self.loss
+        if self.decay is not None:
+            decayed = self.decay * x
+            value += 0.5 * float((decayed * x).sum())
+            gradient += decayed
+        return self.factor * value, self.factor * gradient
 
 
 def _bias_places(network: engine.Network) -> NDArray[np.intp]:

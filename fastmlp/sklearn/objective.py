@@ -94,7 +94,8 @@ def r2_score(y: Array, outputs: Array, weights: Array | None) -> float:
     if not np.isfinite(outputs).all() or len(y) < 2:
         return float("nan")
     w = np.ones((len(y), 1)) if weights is None else weights[:, np.newaxis]
-    missing = (w * (y - outputs) ** 2).sum(axis=0)
-    total = (w * (y - (w * y).sum(axis=0) / w.sum()) ** 2).sum(axis=0)
-    scores = np.where(missing == 0, 1.0, 0.0)
-    return float(np.subtract(1.0, np.divide(missing, total, where=total > 0, out=1.0 - scores)).mean())
+    with np.errstate(over="ignore", invalid="ignore"):  # shortly before training diverges
+        missing = (w * (y - outputs) ** 2).sum(axis=0)
+        total = (w * (y - (w * y).sum(axis=0) / w.sum()) ** 2).sum(axis=0)
+        shares = np.divide(missing, total, where=total > 0, out=(missing > 0).astype(np.float64))
+        return float((1.0 - shares).mean())

@@ -1,0 +1,474 @@
+"""MLPClassifier and MLPRegressor in the world of scikit-learn: parameters, kinds of data, tools, copies, errors."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import io
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+
+import joblib
+import scipy.sparse
+import sklearn.neural_network
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_diabetes, load_digits, make_multilabel_classification
+from sklearn.ensemble import VotingClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.inspection import permutation_importance
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+import fastmlp
+from fastmlp import MLPClassifier, MLPRegressor
+from fastmlp.sklearn import rows as sparse_rows
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+DIGITS = load_digits().data[:300] / 16, load_digits().target[:300]
+DIABETES = load_diabetes().data[:300] * 20, load_diabetes().target[:300] / 100 - 1.5
+SMALL: dict[str, Any] = {"hidden_layer_sizes": 12, "max_iter": 8, "random_state": 0}
+KINDS = {"MLPClassifier": DIGITS, "MLPRegressor": DIABETES}
+
+
+@pytest.fixture(autouse=True)
+def one_thread_for_theirs() -> Iterator[None]:
+    with threadpool_limits(1):
+        yield
+
+
+def make(kind: str, **parameters: Any) -> Any:
+    return getattr(fastmlp, kind)(**SMALL | parameters)
+
+
+def assert_equal_weights(one: Any, other: Any) -> None:
+    for a, b in zip(one.coefs_ + one.intercepts_, other.coefs_ + other.intercepts_, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# ---- names and parameters
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_parameter_of_theirs_has_its_default_and_ours_come_after(kind: str) -> None:
+    ours, theirs = (inspect.signature(getattr(module, kind)).parameters
+                    for module in (fastmlp, sklearn.neural_network))
+    assert list(ours)[: len(theirs)] == list(theirs)
+    for name, parameter in theirs.items():
+        assert (ours[name].default, ours[name].kind) == (parameter.default, parameter.kind)
+    assert all(ours[name].kind is inspect.Parameter.KEYWORD_ONLY for name in list(ours)[len(theirs) :])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_public_method_and_attribute_of_theirs_is_there(kind: str) -> None:
+    X, y = KINDS[kind]
+    theirs = getattr(sklearn.neural_network, kind)(max_iter=2, early_stopping=True).fit(X, y)
+    ours = make(kind, early_stopping=True).fit(X, y)
+    for name in dir(theirs):
+        assert name.startswith("_") or hasattr(ours, name), name
+    assert {name for name in vars(theirs) if name.endswith("_")} <= set(vars(ours))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parameters_survive_clone_get_and_set(kind: str) -> None:
+    estimator = make(kind, dropout=[0.1], activation=["gelu"], optimizer=fastmlp.RMSprop(decay=0.9), n_jobs=1)
+    copied = clone(estimator)
+    assert copied.get_params() == estimator.get_params()
+    assert copied.set_params(alpha=0.5).alpha == 0.5
+    assert repr(copied).startswith(kind)
+
+
+def test_without_scikit_learn_the_names_say_what_to_install() -> None:
+    code = """
+import sys
+sys.modules["sklearn"] = None
+import fastmlp
+assert not hasattr(fastmlp, "MLPTransformer")
+try:
+    fastmlp.MLPClassifier
+except ImportError as problem:
+    print(problem)
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "MLPClassifier and MLPRegressor need scikit-learn" in printed
+    assert "pip install fastmlp[sklearn]" in printed
+
+
+# ---- kinds of targets
+
+
+@pytest.mark.parametrize("labels", [
+    np.array(["zero", "one", "two"]), np.array(["zero", "one", "two"], dtype=object), np.array([-5, 7, 100]),
+    np.array([0.0, 2.0, 5.0]), np.array(["no", "yes"]), np.array([False, True]), np.array([3, 8]), np.array(["only"]),
+], ids=str)
+def test_labels_of_any_kind(labels: Any) -> None:
+    X, y = DIGITS[0], labels[DIGITS[1] % len(labels)]
+    theirs = sklearn.neural_network.MLPClassifier(**SMALL).fit(X, y)
+    ours = make("MLPClassifier").fit(X, y)
+    np.testing.assert_array_equal(ours.classes_, theirs.classes_)
+    for found, wanted in ((ours.predict(X), theirs.predict(X)), (ours.classes_, theirs.classes_)):
+        assert found.dtype == wanted.dtype
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=1e-8)
+    np.testing.assert_allclose(ours.predict_log_proba(X), theirs.predict_log_proba(X), rtol=1e-8)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_labels_that_do_not_exclude_one_another(sparse: bool) -> None:
+    X, Y = make_multilabel_classification(200, 10, random_state=0)
+    given = scipy.sparse.csr_matrix(Y) if sparse else Y
+    wanted = sklearn.neural_network.MLPClassifier(**SMALL).fit(X, given)
+    found = make("MLPClassifier").fit(X, given)
+    np.testing.assert_allclose(found.predict_proba(X), wanted.predict_proba(X), rtol=1e-8)
+    of_both = [estimator.predict(X) for estimator in (found, wanted)]
+    assert scipy.sparse.issparse(of_both[0]) == sparse  # as they were given
+    np.testing.assert_array_equal(*(labels.toarray() if sparse else labels for labels in of_both))
+    assert found.out_activation_ == "logistic"
+    assert found.score(X, given) == wanted.score(X, given)
+
+
+def test_several_outputs() -> None:
+    X, y = DIABETES
+    assert make("MLPRegressor").fit(X, y).predict(X).shape == (300,)
+    assert make("MLPRegressor").fit(X, np.stack([y, -y], axis=1)).predict(X).shape == (300, 2)
+
+
+# ---- kinds of inputs
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_data_frames(library: str, kind: str) -> None:
+    frames = pytest.importorskip(library)
+    X, y = KINDS[kind]
+    names = [f"column {number}" for number in range(X.shape[1])]
+    frame = frames.DataFrame(dict(zip(names, X.T, strict=True)))
+    estimator = make(kind, early_stopping=True).fit(frame, frames.Series("y", y) if library == "polars" else
+                                                    frames.Series(y, name="y"))
+    assert_equal_weights(estimator, make(kind, early_stopping=True).fit(X, y))
+    assert estimator.feature_names_in_.tolist() == names
+    assert estimator.predict(frame).shape == (300,)
+    with pytest.raises(ValueError, match="feature names"):
+        estimator.predict(frame[names[::-1]])
+    with pytest.raises(ValueError, match="feature names"):
+        estimator.fit(frame, y, X_val=frame[names[::-1]], y_val=y)
+
+
+@pytest.mark.parametrize("layout", [scipy.sparse.csr_matrix, scipy.sparse.csc_matrix, scipy.sparse.csr_array])
+@pytest.mark.parametrize("way", [{}, {"solver": "sgd"}, {"shuffle": False}, {"early_stopping": True, "alpha": 1.0}],
+                         ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_sparse_rows_give_the_bits_of_dense_ones(layout: Any, way: dict[str, Any], kind: str,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = KINDS[kind]
+    weights = np.random.default_rng(0).uniform(0.5, 2, len(X))
+    monkeypatch.setattr(sparse_rows, "WINDOW_BYTES", 50 * X.shape[1] * 8)  # windows of two batches, and one of a rest
+    dense = make(kind, batch_size=23, **way).fit(X, y, weights)
+    sparse = make(kind, batch_size=23, **way).fit(layout(X), y, weights)
+    assert_equal_weights(dense, sparse)
+    assert sparse.loss_curve_ == dense.loss_curve_
+    np.testing.assert_array_equal(sparse.predict(layout(X)), dense.predict(X))
+    if way.get("early_stopping"):
+        np.testing.assert_allclose(sparse.validation_scores_, dense.validation_scores_)
+        np.testing.assert_allclose(sparse.validation_loss_curve_, dense.validation_loss_curve_)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sparse_rows_with_lbfgs(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = KINDS[kind]
+    weights = np.random.default_rng(0).uniform(0.5, 2, len(X))
+    monkeypatch.setattr(sparse_rows, "WINDOW_BYTES", 70 * X.shape[1] * 8)
+    dense, sparse = (make(kind, solver="lbfgs", alpha=1.0).fit(inputs, y, weights)
+                     for inputs in (X, scipy.sparse.csr_matrix(X)))
+    assert sparse.loss_ == pytest.approx(dense.loss_, rel=1e-9)
+    np.testing.assert_allclose(sparse.coefs_[0], dense.coefs_[0], rtol=1e-5, atol=1e-7)
+
+
+def test_a_sparse_matrix_is_never_made_dense_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    X = scipy.sparse.random(4000, 3000, 0.002, format="csr", random_state=0, dtype=np.float32)  # 48 MB if dense
+    y = rng.integers(0, 3, 4000)
+    monkeypatch.setattr(sparse_rows, "WINDOW_BYTES", 4 << 20)
+    largest = []
+    toarray = scipy.sparse.csr_matrix.toarray
+
+    def counting(matrix: Any, *arguments: Any, **options: Any) -> Any:
+        largest.append(matrix.shape[0] * matrix.shape[1] * 4)
+        return toarray(matrix, *arguments, **options)
+
+    monkeypatch.setattr(type(X), "toarray", counting)
+    estimator = make("MLPClassifier", max_iter=1, early_stopping=True).fit(X, y)
+    estimator.predict(X)
+    make("MLPClassifier", max_iter=1, solver="lbfgs").fit(X, y)
+    assert len(largest) > 10
+    assert max(largest) <= 4 << 20
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inputs_of_other_types_and_orders(kind: str) -> None:
+    X, y = KINDS[kind]
+    whole = np.rint(X * 16)
+    wanted = make(kind).fit(whole, y)
+    for same in (np.asfortranarray(whole), whole.astype(np.int64), whole.tolist(), np.repeat(whole, 2, axis=0)[::2]):
+        assert_equal_weights(make(kind).fit(same, y), wanted)
+        np.testing.assert_array_equal(wanted.predict(same), wanted.predict(whole))
+    if kind == "MLPClassifier":
+        assert_equal_weights(make(kind).fit(whole.astype(np.uint8), y), wanted)
+        sparse = scipy.sparse.csr_matrix(whole.astype(np.uint8))
+        assert_equal_weights(make(kind).fit(sparse, y), wanted)
+
+
+# ---- tools of scikit-learn
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pipelines_searches_and_cross_validation(kind: str) -> None:
+    X, y = KINDS[kind]
+    pipeline = make_pipeline(StandardScaler(), make(kind))
+    name = kind.lower()
+    grid = {f"{name}__alpha": [1e-4, 1.0], f"{name}__hidden_layer_sizes": [(4,), (8, 4)]}
+    scores = []
+    for backend, jobs in (("loky", 2), ("threading", 2), ("sequential", 1)):
+        with joblib.parallel_backend(backend):
+            search = GridSearchCV(pipeline, grid, cv=2, n_jobs=jobs).fit(X, y)
+        scores.append(search.cv_results_["mean_test_score"])
+    np.testing.assert_array_equal(scores[0], scores[2])
+    np.testing.assert_array_equal(scores[1], scores[2])
+    assert cross_val_score(make(kind), X, y, cv=2).shape == (2,)
+    assert permutation_importance(make(kind).fit(X, y), X, y, n_repeats=1).importances.shape == (X.shape[1], 1)
+
+
+def test_calibration_and_voting() -> None:
+    X, y = DIGITS
+    estimator = make("MLPClassifier", max_iter=60, hidden_layer_sizes=30, learning_rate_init=0.02)
+    assert CalibratedClassifierCV(estimator, cv=2).fit(X, y).score(X, y) > 0.9
+    assert VotingClassifier([("one", estimator), ("two", clone(estimator))], voting="soft").fit(X, y).score(X, y) > 0.9
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_weights_of_rows_are_routed() -> None:
+    X, y = DIGITS
+    weights = np.random.default_rng(0).uniform(0.5, 2, len(X))
+    with sklearn.config_context(enable_metadata_routing=True):
+        estimator = make("MLPClassifier").set_fit_request(sample_weight=True)
+        pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), estimator)
+        pipeline.fit(X, y, sample_weight=weights)
+    wanted = make("MLPClassifier").fit(StandardScaler().fit_transform(X), y, weights)
+    assert_equal_weights(pipeline[-1], wanted)
+
+
+# ---- copies
+
+
+def through_pickle(estimator: Any) -> Any:
+    return pickle.loads(pickle.dumps(estimator))
+
+
+def through_joblib(estimator: Any) -> Any:
+    file = io.BytesIO()
+    joblib.dump(estimator, file)
+    file.seek(0)
+    return joblib.load(file)
+
+
+@pytest.mark.parametrize("way", [through_pickle, through_joblib, copy.deepcopy])
+@pytest.mark.parametrize("parameters", [{}, {"solver": "sgd", "learning_rate": "invscaling"}, {"dropout": 0.3},
+                                        {"activation": "prelu"}, {"random_state": np.random.RandomState(3)}], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_copy_in_the_middle_of_training_goes_on_with_the_same_bits(way: Any, parameters: Any, kind: str) -> None:
+    X, y = KINDS[kind]
+    settings = copy.deepcopy(parameters)
+    classes = {"classes": np.arange(10)} if kind == "MLPClassifier" else {}
+    estimator = make(kind, **settings)
+    for _ in range(3):
+        estimator.partial_fit(X, y, **classes)
+    copied = way(estimator)
+    np.testing.assert_array_equal(copied.predict(X), estimator.predict(X))
+    for _ in range(3):
+        copied.partial_fit(X, y)
+        estimator.partial_fit(X, y)
+    assert_equal_weights(copied, estimator)
+    assert copied.loss_curve_ == estimator.loss_curve_
+    assert len(copied.loss_curve_) == 6
+
+
+# ---- weights set by hand, and the model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_model_always_has_the_weights_of_the_estimator(kind: str) -> None:
+    X, y = KINDS[kind]
+    estimator = make(kind)
+    assert not hasattr(estimator, "model_")
+    estimator.fit(X, y)
+    before = estimator.predict(X)
+    model = estimator.model_
+    assert isinstance(model, fastmlp.MLP)
+    assert model is estimator.model_
+    estimator.coefs_[1][:, 0] += 3.0  # in place
+    np.testing.assert_array_equal(estimator.model_.get_weights()[2], estimator.coefs_[1])
+    assert not np.array_equal(estimator.predict(X), before)
+    estimator.coefs_[1][:, 0] -= 3.0
+    np.testing.assert_allclose(estimator.predict(X).astype(float), before.astype(float))
+    estimator.intercepts_ = [np.zeros(len(bias)) for bias in estimator.intercepts_]
+    assert not estimator.model_.get_weights()[1].any()
+    estimator.coefs_ = [np.ones((X.shape[1], 5)), np.ones((5, estimator.n_outputs_))]  # another network
+    estimator.intercepts_ = [np.zeros(5), np.zeros(estimator.n_outputs_)]
+    assert [layer.units for layer in estimator.model_.layers] == [5, estimator.n_outputs_]
+    estimator.predict(X)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_goes_on_from_weights_set_by_hand_as_theirs_does(kind: str) -> None:
+    X, y = KINDS[kind]
+    ours, theirs = make(kind), getattr(sklearn.neural_network, kind)(**SMALL)
+    for estimator in (ours, theirs):
+        estimator.fit(X, y)
+        estimator.coefs_[0][:] = np.random.default_rng(1).normal(0, 0.1, estimator.coefs_[0].shape)
+        estimator.intercepts_[1][:] = 0.5
+        estimator.partial_fit(X, y)
+        estimator.partial_fit(X, y)
+    np.testing.assert_allclose(ours.coefs_[0], theirs.coefs_[0], rtol=1e-9, atol=1e-12)
+    ours.coefs_ = ours.coefs_[:1]
+    with pytest.raises(ValueError, match="coefs_ must be"):
+        ours.partial_fit(X, y)
+
+
+# ---- threads
+
+
+def test_n_jobs_holds_for_the_estimator_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = DIGITS
+    seen = []
+    original = fastmlp.engine.training_call
+
+    def noting(*arguments: Any, **options: Any) -> Any:
+        seen.append(fastmlp.get_num_threads())
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(fastmlp.engine, "training_call", noting)
+    before = fastmlp.get_num_threads()
+    one, all_of_them, default = (make("MLPClassifier", n_jobs=n_jobs) for n_jobs in (1, -1, None))
+    for estimator in (one, all_of_them, default):
+        assert fastmlp.get_num_threads() == before
+        estimator.fit(X, y)
+    assert seen == [1, fastmlp.threads.available_threads(), before]
+    assert fastmlp.get_num_threads() == before
+    assert_equal_weights(one, all_of_them)
+    with pytest.raises(ValueError, match="n_jobs"):
+        make("MLPClassifier", n_jobs=0).fit(X, y)
+
+
+def test_fits_in_several_threads_leave_the_number_of_threads_alone() -> None:
+    before = fastmlp.threads._chosen
+    estimators = [make("MLPClassifier", n_jobs=number % 2 + 1, max_iter=20) for number in range(6)]
+    threads = [threading.Thread(target=estimator.fit, args=DIGITS) for estimator in estimators]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert fastmlp.threads._chosen == before
+    for estimator in estimators[1:]:
+        assert_equal_weights(estimator, estimators[0])
+
+
+# ---- errors
+
+
+@pytest.mark.parametrize(("parameters", "name"), [
+    ({"alpha": -1}, "alpha"), ({"solver": "newton"}, "solver"), ({"batch_size": 0}, "batch_size"),
+    ({"hidden_layer_sizes": (5, 0)}, "hidden_layer_sizes"), ({"hidden_layer_sizes": 2.5}, "hidden_layer_sizes"),
+    ({"activation": "cube"}, "activation"), ({"activation": ["relu", "tanh"]}, "activation"),
+    ({"activation": 3}, "activation"), ({"dropout": 1.5}, "dropout"), ({"dropout": [0.1, 0.1]}, "dropout"),
+    ({"optimizer": "newton"}, "optimizer"), ({"loss": "log"}, "loss"), ({"loss": 3}, "loss"),
+    ({"schedule": "never"}, "schedule"), ({"callbacks": 3}, "callbacks"), ({"progress": "yes"}, "progress"),
+    ({"learning_rate_init": 0.0}, "learning_rate_init"), ({"keep_optimizer": "yes"}, "keep_optimizer"),
+    ({"solver": "lbfgs", "dropout": 0.1}, "dropout"), ({"solver": "lbfgs", "schedule": "cosine"}, "schedule"),
+    ({"schedule": fastmlp.schedules.ReduceOnPlateau(monitor="val_loss")}, "X_val"),
+], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_names_the_parameter_and_changes_nothing(parameters: Any, name: str, kind: str) -> None:
+    X, y = KINDS[kind]
+    estimator = make(kind).fit(X, y)
+    estimator.set_params(**parameters)
+    before = {key: copy.deepcopy(value) for key, value in vars(estimator).items() if key.endswith("_")}
+    with pytest.raises((ValueError, TypeError), match=name):
+        estimator.fit(X[:, :5], y)
+    after = {key: value for key, value in vars(estimator).items() if key.endswith("_")}
+    assert before.keys() == after.keys()
+    for key, value in before.items():
+        np.testing.assert_equal(after[key], value)
+
+
+@pytest.mark.parametrize(("arguments", "name"), [
+    ({"sample_weight": np.full(300, -1.0)}, "sample_weight"), ({"sample_weight": np.zeros(300)}, "(?i)sample.weight"),
+    ({"sample_weight": np.ones(3)}, "sample_weight"), ({"X_val": DIGITS[0]}, "X_val and y_val"),
+    ({"y_val": DIGITS[1]}, "X_val and y_val"), ({"X_val": DIGITS[0][:, :3], "y_val": DIGITS[1]}, "X has 3 features"),
+    ({"X_val": DIGITS[0], "y_val": DIGITS[1] + 100}, "y_val"),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_an_error_names_the_argument_and_changes_nothing(arguments: Any, name: str) -> None:
+    estimator = make("MLPClassifier")
+    with pytest.raises(ValueError, match=name):
+        estimator.fit(*DIGITS, **arguments)
+    assert not [key for key in vars(estimator) if key.endswith("_")]
+    with pytest.raises(NotFittedError):
+        estimator.predict(DIGITS[0])
+
+
+def test_partial_fit_is_not_there_for_lbfgs_nor_probabilities_for_hinge() -> None:
+    assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
+    assert not hasattr(MLPRegressor(optimizer=fastmlp.LBFGS()), "partial_fit")
+    assert hasattr(MLPClassifier(solver="lbfgs", optimizer="sgd"), "partial_fit")
+    assert not hasattr(MLPClassifier(loss="hinge"), "predict_proba")
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_weights_that_are_not_finite_are_an_error(solver: str) -> None:
+    X, y = DIABETES
+    with pytest.raises(ValueError, match="non-finite parameter weights"), np.errstate(all="ignore"):
+        make("MLPRegressor", solver=solver).fit(X * 1e300, y * 1e200)
+
+
+def test_divergence_with_early_stopping_goes_back_to_the_best_weights() -> None:
+    estimator = make("MLPRegressor", solver="sgd", learning_rate_init=3.0, early_stopping=True, activation="identity",
+                     max_iter=200)
+    with pytest.warns(fastmlp.DivergenceWarning):
+        estimator.fit(*DIABETES)
+    assert np.isfinite(estimator.coefs_[0]).all()
+    assert np.isnan(estimator.validation_scores_[-1])
+    assert np.isnan(estimator.loss_)
+    assert len(estimator.loss_curve_) == len(estimator.validation_scores_) == estimator.n_iter_ < 200
+
+
+def test_an_interruption_ends_training_with_a_warning() -> None:
+    def interrupt(trainer: Any, logs: dict[str, Any]) -> None:
+        if logs["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    estimator = make("MLPClassifier", callbacks=[interrupt])
+    with pytest.warns(UserWarning, match="interrupted"):
+        estimator.fit(*DIGITS)
+    assert estimator.n_iter_ == 3
+    assert_equal_weights(estimator, make("MLPClassifier", max_iter=3).fit(*DIGITS))
+
+
+def test_verbose_training_prints_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    make("MLPClassifier", verbose=True, early_stopping=True, tol=10.0, n_iter_no_change=1).fit(*DIGITS)
+    printed = capsys.readouterr().out
+    assert "Iteration 1, loss = " in printed
+    assert "Validation score: " in printed
+    assert "did not improve more than tol=10.0" in printed
+    make("MLPClassifier", verbose=True, solver="lbfgs").fit(*DIGITS)
+    assert "Iteration 8, loss = " in capsys.readouterr().out
