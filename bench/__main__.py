@@ -1,17 +1,7 @@
 """``python -m bench``: run the benchmarks and print a table of fastmlp's and NumPy's times.
 
-    if given[:1] == ["options"]:
-        from . import options as options_command
-
-        return options_command.main(given[1:])
-    if given[:1] == ["estimators"]:
-        from .estimators import command as estimators
-
-        return estimators.main(given[1:])
-    parser = argparse.ArgumentParser(
-        prog="python -m bench", description="Benchmark fastmlp against plain NumPy.",
-        epilog="python -m bench compare measures it beside other libraries, python -m bench estimators its estimators "
-               "beside scikit-learn's, python -m bench options what its options cost; each has a --help of its own.")
+``python -m bench compare``, ``python -m bench estimators`` and ``python -m bench options`` are commands of their own, in
+`bench.compare`, `bench.estimators` and `bench.options`.
 """
 
 from __future__ import annotations
@@ -37,16 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .compare import command
 
         return command.main(given[1:])
-<<<<<<< HEAD
     if given[:1] == ["options"]:
         from . import options as options_command
 
         return options_command.main(given[1:])
-    parser = argparse.ArgumentParser(
-        prog="python -m bench", description="Benchmark fastmlp against plain NumPy.",
-        epilog="python -m bench compare measures it beside other libraries, python -m bench options what its options "
-               "cost; each has a --help of its own.")
-=======
     if given[:1] == ["estimators"]:
         from .estimators import command as estimators
 
@@ -54,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description="Benchmark fastmlp against plain NumPy.",
         epilog="python -m bench compare measures it beside other libraries, python -m bench estimators its estimators "
-               "beside scikit-learn's; see their --help.")
->>>>>>> sk2
+               "beside scikit-learn's, python -m bench options what its options cost; each has a --help of its own.")
     parser.add_argument("--quick", action="store_true", help="a smoke run: fewer shapes, short times")
     parser.add_argument("-k", metavar="PATTERN", dest="pattern", help="run only what matches, as with pytest's -k")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write pytest-benchmark's JSON to FILE")
