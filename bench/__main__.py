@@ -1,6 +1,6 @@
 """``python -m bench``: run the benchmarks and print a table of fastmlp's and NumPy's times.
 
-``python -m bench compare``, ``python -m bench estimators`` and ``python -m bench options`` are commands of their own, in
+``python -m bench compare``, ``... estimators`` and ``... options`` are commands of their own, in
 `bench.compare`, `bench.estimators` and `bench.options`.
 """
 
