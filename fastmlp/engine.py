@@ -256,8 +256,9 @@ class Call:
         self.context[layout.STEPS_DONE] = first
         self.context[layout.LAST_STEP] = first + len(rates)
         self.keep(layout.RATES, rates)
-        self.keep(layout.LOSSES, np.zeros(len(rates)))
-        self.keep(layout.STEP_WEIGHTS, np.zeros(len(rates)))
+        if layout.LOSSES not in self._kept or len(self._kept[layout.LOSSES]) != len(rates):
+            self.keep(layout.LOSSES, np.zeros(len(rates)))
+            self.keep(layout.STEP_WEIGHTS, np.zeros(len(rates)))
 
     def train(self, threads: int) -> None:
         """Run the steps that the context tells of."""
