@@ -387,6 +387,16 @@ def test_fits_in_several_threads_leave_the_number_of_threads_alone() -> None:
 # ---- errors
 
 
+def test_an_error_after_the_first_weights_were_drawn_leaves_the_network_as_it_was() -> None:
+    X, y = DIGITS
+    estimator = make("MLPClassifier").fit(X, y)
+    before = estimator.predict_proba(X)
+    estimator.set_params(random_state=1, schedule=fastmlp.schedules.ReduceOnPlateau(monitor="val_loss"))
+    with pytest.raises(ValueError, match="X_val"):
+        estimator.fit(X, y)
+    np.testing.assert_array_equal(estimator.predict_proba(X), before)
+
+
 @pytest.mark.parametrize(("parameters", "name"), [
     ({"alpha": -1}, "alpha"), ({"solver": "newton"}, "solver"), ({"batch_size": 0}, "batch_size"),
     ({"hidden_layer_sizes": (5, 0)}, "hidden_layer_sizes"), ({"hidden_layer_sizes": 2.5}, "hidden_layer_sizes"),

@@ -30,7 +30,6 @@ from .network import (
     arrange,
     check_shapes,
     hidden_activations,
-    initial_slopes,
     initial_weights,
     layers_of,
     separate,
@@ -169,6 +168,7 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
+            self._seen = []  # the model may have got other weights
             raise
         with limited_threads(self.n_jobs):
             train()
@@ -238,9 +238,6 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         activations = hidden_activations(self.activation, len(sizes) - 2)
         self.coefs_, self.intercepts_ = initial_weights(sizes, activations, self._random_state, np.dtype(dtype))
         self.__dict__.pop("slopes_", None)
-        slopes = initial_slopes(sizes[1:], activations, np.dtype(dtype))
-        if slopes:
-            self.slopes_ = slopes
 
     def _begin_curves(self, first: bool) -> None:
         """Begin what is recorded epoch by epoch, or what of it is missing."""
@@ -294,7 +291,7 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         batch = min(200, count) if self.batch_size == "auto" else int(self.batch_size)
         if batch > count:
             warnings.warn(f"batch_size is {batch}, more than the {count} rows there are: all of them make one batch",
-                          stacklevel=5)
+                          stacklevel=6)
         trainer: Trainer | None = self.__dict__.get("_trainer")
         kept = incremental or (self.warm_start and self.keep_optimizer)
         if trainer is None or not kept or trainer.model is not model or trainer.loss != objective.loss:
