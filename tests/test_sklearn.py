@@ -372,14 +372,14 @@ def test_n_jobs_holds_for_the_estimator_alone(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_fits_in_several_threads_leave_the_number_of_threads_alone() -> None:
-    before = fastmlp.threads._chosen
+    before = fastmlp.get_num_threads()
     estimators = [make("MLPClassifier", n_jobs=number % 2 + 1, max_iter=20) for number in range(6)]
     threads = [threading.Thread(target=estimator.fit, args=DIGITS) for estimator in estimators]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert fastmlp.threads._chosen == before
+    assert fastmlp.get_num_threads() == before
     for estimator in estimators[1:]:
         assert_equal_weights(estimator, estimators[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from abc import ABC, abstractmethod
 from numbers import Integral, Real
@@ -21,6 +22,7 @@ from ..fitting import DivergenceWarning
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
 from ..model import MLP
 from ..optimizers import LBFGS
+from ..threads import limited_to
 from ..trainer import Trainer
 from .epochs import EpochEnd, IterationEnd, make_trainer, shuffled_orders
 from .fits import DenseMinimisation, Diverged, EpochFit, SparseEpochFit, SparseMinimisation
@@ -37,7 +39,6 @@ from .network import (
 )
 from .objective import NOT_FINITE, Objective
 from .rows import HeldOut, is_sparse, predict, readable
-from .thread_limit import limited_threads
 
 Array = NDArray[Any]
 
@@ -160,6 +161,9 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         optimizer = self.solver if self.optimizer is None else self.optimizer
         return isinstance(optimizer, LBFGS) or (isinstance(optimizer, str) and optimizer == "lbfgs")
 
+    def _limited_threads(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.n_jobs in (None, -1) else limited_to(self.n_jobs)
+
     def _fit(self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, *,
              incremental: bool = False, classes: Any = None) -> Any:
         before = dict(self.__dict__)
@@ -170,7 +174,7 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
             self.__dict__.update(before)
             self._seen = []  # the model may have got other weights
             raise
-        with limited_threads(self.n_jobs):
+        with self._limited_threads():
             train()
         if not np.isfinite(self._model.network.parameters).all():
             raise ValueError(NOT_FINITE)
@@ -405,7 +409,7 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=INPUT_DTYPES, reset=False)
         model = self._current_model()
-        with limited_threads(self.n_jobs):
+        with self._limited_threads():
             return predict(model.network, X)
 
     def __getstate__(self) -> dict[str, Any]:
