@@ -372,19 +372,29 @@ def test_n_jobs_holds_for_the_estimator_alone(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_fits_in_several_threads_leave_the_number_of_threads_alone() -> None:
-    before = fastmlp.threads._chosen
+    before = fastmlp.get_num_threads()
     estimators = [make("MLPClassifier", n_jobs=number % 2 + 1, max_iter=20) for number in range(6)]
     threads = [threading.Thread(target=estimator.fit, args=DIGITS) for estimator in estimators]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert fastmlp.threads._chosen == before
+    assert fastmlp.get_num_threads() == before
     for estimator in estimators[1:]:
         assert_equal_weights(estimator, estimators[0])
 
 
 # ---- errors
+
+
+def test_an_error_after_the_first_weights_were_drawn_leaves_the_network_as_it_was() -> None:
+    X, y = DIGITS
+    estimator = make("MLPClassifier").fit(X, y)
+    before = estimator.predict_proba(X)
+    estimator.set_params(random_state=1, schedule=fastmlp.schedules.ReduceOnPlateau(monitor="val_loss"))
+    with pytest.raises(ValueError, match="X_val"):
+        estimator.fit(X, y)
+    np.testing.assert_array_equal(estimator.predict_proba(X), before)
 
 
 @pytest.mark.parametrize(("parameters", "name"), [

@@ -74,6 +74,7 @@ def test_learned_slopes() -> None:
     assert not np.allclose(estimator.slopes_[0], 0.25)
     np.testing.assert_array_equal(estimator.model_.get_weights()[2], estimator.slopes_[0])
     assert not hasattr(estimator.set_params(activation="relu").fit(*DIGITS), "slopes_")
+    assert estimator.set_params(activation="prelu").model_.get_weights()[2].tolist() == [0.25] * 16
 
 
 # ---- weights of classes

@@ -14,7 +14,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import fastmlp
 
-pytestmark = pytest.mark.filterwarnings("default")  # theirs expect some warnings and let others pass
+# Theirs expect some warnings and let others pass.
+pytestmark = pytest.mark.filterwarnings("default", "ignore::sklearn.exceptions.ConvergenceWarning")
 
 # Tests of private attributes, which ours do not have.
 PRIVATE = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from abc import ABC, abstractmethod
 from numbers import Integral, Real
@@ -21,6 +22,7 @@ from ..fitting import DivergenceWarning
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
 from ..model import MLP
 from ..optimizers import LBFGS
+from ..threads import limited_to
 from ..trainer import Trainer
 from .epochs import EpochEnd, IterationEnd, make_trainer, shuffled_orders
 from .fits import DenseMinimisation, Diverged, EpochFit, SparseEpochFit, SparseMinimisation
@@ -30,7 +32,6 @@ from .network import (
     arrange,
     check_shapes,
     hidden_activations,
-    initial_slopes,
     initial_weights,
     layers_of,
     separate,
@@ -38,7 +39,6 @@ from .network import (
 )
 from .objective import NOT_FINITE, Objective
 from .rows import HeldOut, is_sparse, predict, readable
-from .thread_limit import limited_threads
 
 Array = NDArray[Any]
 
@@ -161,6 +161,9 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         optimizer = self.solver if self.optimizer is None else self.optimizer
         return isinstance(optimizer, LBFGS) or (isinstance(optimizer, str) and optimizer == "lbfgs")
 
+    def _limited_threads(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.n_jobs in (None, -1) else limited_to(self.n_jobs)
+
     def _fit(self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, *,
              incremental: bool = False, classes: Any = None) -> Any:
         before = dict(self.__dict__)
@@ -169,8 +172,9 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
+            self._seen = []  # the model may have got other weights
             raise
-        with limited_threads(self.n_jobs):
+        with self._limited_threads():
             train()
         if not np.isfinite(self._model.network.parameters).all():
             raise ValueError(NOT_FINITE)
@@ -238,9 +242,6 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         activations = hidden_activations(self.activation, len(sizes) - 2)
         self.coefs_, self.intercepts_ = initial_weights(sizes, activations, self._random_state, np.dtype(dtype))
         self.__dict__.pop("slopes_", None)
-        slopes = initial_slopes(sizes[1:], activations, np.dtype(dtype))
-        if slopes:
-            self.slopes_ = slopes
 
     def _begin_curves(self, first: bool) -> None:
         """Begin what is recorded epoch by epoch, or what of it is missing."""
@@ -294,7 +295,7 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         batch = min(200, count) if self.batch_size == "auto" else int(self.batch_size)
         if batch > count:
             warnings.warn(f"batch_size is {batch}, more than the {count} rows there are: all of them make one batch",
-                          stacklevel=5)
+                          stacklevel=6)
         trainer: Trainer | None = self.__dict__.get("_trainer")
         kept = incremental or (self.warm_start and self.keep_optimizer)
         if trainer is None or not kept or trainer.model is not model or trainer.loss != objective.loss:
@@ -408,7 +409,7 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=INPUT_DTYPES, reset=False)
         model = self._current_model()
-        with limited_threads(self.n_jobs):
+        with self._limited_threads():
             return predict(model.network, X)
 
     def __getstate__(self) -> dict[str, Any]:

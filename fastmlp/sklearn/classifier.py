@@ -97,7 +97,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
     keep_optimizer : bool, default=False
         Whether a warm start goes on with the state of the optimizer: its moments, count of updates and learning rate.
     n_jobs : int or None, default=None
-        Number of threads; -1 for all. None is what `fastmlp.set_num_threads` set.
+        Most threads for the estimator's calls; None and -1 for as many as `fastmlp.set_num_threads` set.
     progress : bool, default=False
         Whether to show a progress bar.
 

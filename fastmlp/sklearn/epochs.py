@@ -35,10 +35,7 @@ def _optimizer_of(estimator: Any) -> Optimizer:
         return Adam(estimator.beta_1, estimator.beta_2, estimator.epsilon, epsilon_hat=True)
     if estimator.momentum == 0:
         return SGD()
-    kind = Nesterov if estimator.nesterovs_momentum else Momentum
-    optimizer = kind(min(estimator.momentum, 0.5))
-    object.__setattr__(optimizer, "momentum", float(estimator.momentum))  # scikit-learn allows 1, too
-    return optimizer
+    return (Nesterov if estimator.nesterovs_momentum else Momentum)(estimator.momentum)
 
 
 def shuffled_orders(count: int, random_state: np.random.RandomState) -> Callable[[], Order]:

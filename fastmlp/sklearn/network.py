@@ -78,21 +78,16 @@ def initial_weights(sizes: Sequence[int], activations: Sequence[str], random_sta
     return coefs, intercepts
 
 
-def initial_slopes(units: Sequence[int], activations: Sequence[str], dtype: np.dtype[Any]) -> list[Array]:
-    """Return the first slopes of the layers that learn them, (units,) each."""
-    return [np.full(count, ACTIVATIONS["prelu"].alpha, dtype)
-            for count, name in zip(units, activations, strict=False) if name == "prelu"]
-
-
 def arrange(coefs: Sequence[Any], intercepts: Sequence[Any], slopes: Iterable[Any],
             activations: Sequence[str]) -> list[Array]:
-    """Return weights, biases and slopes in the order of `MLP.get_weights`."""
+    """Return weights, biases and slopes in the order of `MLP.get_weights`; missing slopes are as they begin."""
     left = iter(slopes)
     arrays: list[Array] = []
     for number, (coef, intercept) in enumerate(zip(coefs, intercepts, strict=True)):
         arrays += [np.asarray(coef), np.asarray(intercept)]
         if activations[number : number + 1] == ["prelu"]:
-            arrays.append(np.asarray(next(left)))
+            first = np.full(arrays[-1].shape, ACTIVATIONS["prelu"].alpha, arrays[-1].dtype)
+            arrays.append(np.asarray(next(left, first)))
     return arrays
 
 
