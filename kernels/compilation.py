@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from numba import config, types
-from tqdm import tqdm
 
 from .linking import Kernel
 
@@ -40,6 +39,8 @@ def compile_missing(kernels: Sequence[Kernel], dtype: types.Float) -> None:
     missing = [kernel for kernel in kernels if kernel.is_missing(dtype)]
     if len(missing) < LEAST_MISSING:
         return
+    from tqdm import tqdm  # only where there is something to show
+
     order = {name: place for place, name in enumerate(SLOWEST)}
     waiting = sorted(missing, key=lambda kernel: -order.get(kernel.function.__name__, len(order)))
     with tqdm(total=len(missing), desc="compiling, once", unit="kernel", leave=False, disable=None) as bar:

@@ -57,6 +57,8 @@ class EpochFit(Fit):
         count = X.shape[0]
         self._set_length(-(-count // self.batch), count)
         self.count = count
+        if targets.weights is None:
+            self.weight = float(count)  # of the whole set, also where a window of it is in memory
         self.all_targets, self.reported, self.alpha = targets, reported, alpha
         self.draw_order, self.held_out = draw_order, held_out
         self.order: Order = np.arange(count)
@@ -86,26 +88,6 @@ class EpochFit(Fit):
 
     def _hand_over(self, order: Order) -> None:
         self.call.kept(layout.ORDER)[:] = order
-
-    def _total_weight(self) -> float:
-        weights = self.all_targets.weights
-        return float(self.count if weights is None else weights.sum())
-
-    def _account(self, step: int, done: int, seconds: float, rates: NDArray[np.float64], bar: Any) -> None:
-        # A slice ends with its epoch at the latest. That makes this simpler, and sooner, than where one may span many.
-        begin, end = step % self.steps_per_epoch, (done - 1) % self.steps_per_epoch + 1
-        rows = min(end * self.batch, self.count) - begin * self.batch
-        losses = self.call.kept(layout.LOSSES)[: done - step]
-        self.losses.append(losses * self.call.kept(layout.STEP_WEIGHTS)[: done - step])
-        self.seconds += seconds
-        self.seconds_rows += rows
-        if bar is not None:
-            bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
-            bar.update(rows)
-        if end == self.steps_per_epoch:
-            speed = self.seconds_rows / max(self.seconds, 1e-9)
-            self._finish_epoch(step // self.steps_per_epoch, float(rates[-1]), speed, bar)
-            self.seconds, self.seconds_rows = 0.0, 0
 
     def _finish_epoch(self, epoch: int, rate: float, speed: float, bar: Any) -> None:
         self.loss = self._loss_of_epoch(np.concatenate(self.losses))
