@@ -12,7 +12,7 @@ import importlib
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from numba import config, types
@@ -39,20 +39,30 @@ def compile_missing(kernels: Sequence[Kernel], dtype: types.Float) -> None:
     missing = [kernel for kernel in kernels if kernel.is_missing(dtype)]
     if len(missing) < LEAST_MISSING:
         return
-    from tqdm import tqdm  # only where there is something to show
-
     order = {name: place for place, name in enumerate(SLOWEST)}
     waiting = sorted(missing, key=lambda kernel: -order.get(kernel.function.__name__, len(order)))
-    with tqdm(total=len(missing), desc="compiling, once", unit="kernel", leave=False, disable=None) as bar:
-        workers = [_Worker(waiting, dtype, bar.update) for _ in range(processes - 1)]
+    with _progress(len(missing)) as one_done:
+        workers = [_Worker(waiting, dtype, one_done) for _ in range(processes - 1)]
         try:
             while kernel := _next(waiting):
                 kernel.compiled(dtype)
-                bar.update()
+                one_done()
         finally:
             waiting.clear()
             for worker in workers:
                 worker.end()
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[], object]]:
+    """Show a progress bar on a terminal; yield what is to be called when a kernel is done."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc="compiling, once", unit="kernel", leave=False) as bar:
+        yield bar.update
 
 
 def _python_can_be_started() -> bool:
