@@ -33,8 +33,7 @@ Array = NDArray[Any]
 
 SLICE_SECONDS = 0.1  # compiled calls are cut to about this length, for progress and Ctrl-C
 TRIAL_SECONDS = 0.01  # length of the first slice, and of those that try another number of threads
-SECONDS_BETWEEN_TRIALS = 0.5  # at most
-CALLS_BETWEEN_TRIALS = 20  # times the length of the trial before, so that trials cost a twentieth of the time
+SECONDS_BETWEEN_TRIALS = (0.03, 0.5)  # at first, and at most
 
 # A small network with a large batch is trained in groups of rows (kernels.epoch); these decide when and how.
 LARGEST_GROUPED_NETWORK = 1 << 15  # parameters
@@ -359,8 +358,9 @@ class ThreadChoice:
     same processors it may lose by them, a thousandfold if the step is short: a thread that waits at a barrier waits
     for one that is not running. And some pairs of cores are so far apart that small steps lose by it. So when a
     call on all threads is slower than what one core does in the micro-kernel, the next one is run on one thread,
-    and the faster way is kept; the slower one is tried again from time to time. Results do not depend on the number
-    of threads.
+    and the faster way is kept. All threads are tried again soon (another library's threads go on spinning for some
+    hundredths of a second after their work), and less and less often where they stay slower. Results do not depend on
+    the number of threads.
 
     Parameters
     ----------
@@ -377,7 +377,7 @@ class ThreadChoice:
         self._speeds: dict[int, float] = {}
         self._steps, self._seconds = 0, 0.0  # of calls since the last judgement
         self._since_trial = 0.0
-        self._between_trials = SECONDS_BETWEEN_TRIALS
+        self._wait = SECONDS_BETWEEN_TRIALS[0]  # on one thread, until all of them are tried again
         self._trial: int | None = None
 
     def suits(self, work: int) -> bool:
@@ -388,6 +388,8 @@ class ThreadChoice:
         """Return the number of threads of the next call and the seconds it may take."""
         if self._trial is not None:
             return self._trial, TRIAL_SECONDS
+        if self.threads != self.many:
+            return self.threads, min(SLICE_SECONDS, max(self._wait - self._since_trial, TRIAL_SECONDS))
         return self.threads, SLICE_SECONDS if self._speeds else TRIAL_SECONDS
 
     def report(self, threads: int, steps: int, seconds: float) -> None:
@@ -400,23 +402,19 @@ class ThreadChoice:
         self._speeds[threads] = steps * self.work / seconds
         self._since_trial += seconds
         if self._trial is not None:
-            self.threads = max(self._speeds, key=lambda number: self._speeds[number])
             self._trial, self._since_trial = None, 0.0
-            if threads == self.many and self.threads == 1:
-                self._give_up_many(seconds)
-            return
-        if threads == self.many and self._speeds[threads] < self._speeds.get(1, 0.0):
-            self._give_up_many(seconds)
-        due = len(self._speeds) == 1 or self._since_trial > self._between_trials
-        if self.threads != self.many and due:
-            self._trial = self.many
-        elif self.many > 1 and due and self._speeds[self.many] < self._suspect:
+            self.threads = max(self._speeds, key=lambda number: self._speeds[number])
+            if threads == self.many:  # the longer they have been slower, the less often they are tried
+                shortest, longest = SECONDS_BETWEEN_TRIALS
+                self._wait = shortest if self.threads == self.many else min(2.0 * self._wait, longest)
+        elif self.threads != self.many:
+            if self._since_trial >= self._wait:
+                self._trial = self.many
+        elif self._speeds[self.many] < self._speeds.get(1, 0.0):
+            self.threads, self._since_trial = 1, 0.0
+        elif self._speeds[self.many] < self._suspect and (
+                1 not in self._speeds or self._since_trial > SECONDS_BETWEEN_TRIALS[1]):
             self._trial = 1
-
-    def _give_up_many(self, seconds: float) -> None:
-        """Go on with one thread, after a call on many that took so long, until it is time to try again."""
-        self.threads, self._since_trial = 1, 0.0
-        self._between_trials = min(SECONDS_BETWEEN_TRIALS, CALLS_BETWEEN_TRIALS * seconds)
 
 
 def prediction_call(network: Network, samples: int) -> Call:

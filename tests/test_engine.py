@@ -259,8 +259,8 @@ def test_many_threads_that_are_fast_are_kept_without_a_trial(choice: engine.Thre
 
 
 def test_many_threads_that_are_slow_are_given_up_after_one_slice(choice: engine.ThreadChoice) -> None:
-    used = run(choice, 5, {4: 0.1e9, 1: 0.9e9})
-    assert used == [4, 1, 1, 1, 1]
+    assert run(choice, 3, {4: 0.1e9, 1: 0.9e9}) == [4, 1, 1]
+    assert choice.threads == 1
 
 
 def test_one_thread_that_is_slower_still_changes_nothing(choice: engine.ThreadChoice) -> None:
@@ -290,17 +290,29 @@ def test_small_steps_run_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_many_threads_that_become_slower_than_one_are_given_up_at_once(choice: engine.ThreadChoice) -> None:
     assert run(choice, 5, {4: 0.5e9, 1: 0.3e9}) == [4, 1, 4, 4, 4]
-    assert run(choice, 4, {4: 0.1e9, 1: 0.3e9}) == [4, 1, 1, 1]
+    assert run(choice, 3, {4: 0.1e9, 1: 0.3e9}) == [4, 1, 1]
 
 
-def test_after_a_short_call_many_threads_are_tried_again_soon(choice: engine.ThreadChoice) -> None:
-    choice.report(4, 1, choice.work / 0.1e9)
-    choice.report(1, 1, choice.work / 0.9e9)
-    assert choice.next()[0] == 1
-    seconds = choice.work / 0.1e9  # of the call on many threads
-    choice.report(1, 1, engine.CALLS_BETWEEN_TRIALS * seconds)
-    choice.report(1, 1, engine.CALLS_BETWEEN_TRIALS * seconds)
-    assert choice.next()[0] == 4
+def test_many_threads_are_tried_again_soon_and_then_less_and_less_often(choice: engine.ThreadChoice) -> None:
+    slow = {4: 0.1e9, 1: 0.9e9}
+    assert run(choice, 2, slow) == [4, 1]
+    waits, seconds = [], 0.0
+    while len(waits) < 8:
+        threads, limit = choice.next()
+        if threads == 4:
+            waits.append(seconds)
+            seconds = 0.0
+        else:
+            seconds += limit
+        assert run(choice, 1, slow) == [threads]
+    shortest, longest = engine.SECONDS_BETWEEN_TRIALS
+    for wait, wanted in zip(waits, [shortest * 2**i for i in range(5)] + [longest] * 3, strict=True):
+        assert wait == pytest.approx(min(wanted, longest), abs=2 * engine.TRIAL_SECONDS)
+    used = run(choice, 20, {4: 3e9, 1: 0.9e9})  # the others are gone
+    assert used[-1] == 4
+    assert run(choice, 1, slow) == [4]
+    assert used.count(4) > 10
+    assert choice.next() == (1, pytest.approx(shortest))  # and come again: what was is forgotten
 
 
 def test_a_choice_suits_calls_of_the_same_work_only(choice: engine.ThreadChoice) -> None:
