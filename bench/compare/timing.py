@@ -9,8 +9,9 @@ from statistics import median
 from timeit import Timer
 from typing import TypeVar
 
-# After a parallel product the worker threads of a BLAS or of OpenMP spin for some milliseconds before they sleep.
-SECONDS_TO_SETTLE = 0.05
+# After a parallel product the worker threads of a BLAS or of OpenMP spin before they sleep: up to a tenth of a second
+# were measured, in which they keep the processors from whoever is next.
+SECONDS_TO_SETTLE = 0.2
 
 Side = TypeVar("Side", bound=Hashable)
 
