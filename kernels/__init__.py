@@ -19,6 +19,7 @@ team            threads that meet at barriers
 threading_layer  who may enter a parallel region
 layout          how a network lies in memory
 linking         kernels as separately compiled functions
+compilation     those that are missing in the cache on disk, compiled by several processes
 standalone      the kernels one by one, on NumPy arrays
 products        the three products for it, on several threads
 """
