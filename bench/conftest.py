@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 import fastmlp
+from bench.compare.timing import SECONDS_TO_SETTLE
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
-# After a parallel product the worker threads of a BLAS or of OpenMP spin for some milliseconds before they sleep.
-SECONDS_TO_SETTLE = 0.05
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
