@@ -167,7 +167,7 @@ class Fit:
             self.trainer.steps = self.first_update + done
             self.trainer.epochs = self.first_epoch + done // self.steps_per_epoch
             if interrupted and done > step:
-                self.validation, self.callbacks_of_epochs = None, []
+                self._prepare_to_leave()
                 self._account(step, done, seconds, rates, bar)
         if done >= self.steps_per_epoch or self.call.context[layout.NOT_FINITE]:
             self._check_deferred()
@@ -175,6 +175,10 @@ class Fit:
         self.choice.report(threads, done - step, seconds)
         self._account(step, done, seconds, rates, bar)
         return done
+
+    def _prepare_to_leave(self) -> None:
+        """After Ctrl-C in a slice: see to it that accounting for its steps calls nothing that takes long."""
+        self.validation, self.callbacks_of_epochs = None, []
 
     def _span(self) -> Span:
         return Span(self.total_steps, self.steps_per_epoch, self.first_update, self.first_epoch * self.steps_per_epoch,

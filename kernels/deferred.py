@@ -1,4 +1,4 @@
-"""Updates that wait for the whole gradient: of groups of rows, clipped by its norm, accumulated. Norms of weights.
+"""Updates that wait for the whole gradient: of groups of rows, clipped by its norm, accumulated. And norms of weights.
 
 The vector of parameters is cut into parts, numbered in order: the panels of each layer's weights with their biases, and
 each layer's learned slopes. Every sum over a part is made in one order by one thread, and sums of parts are added in
@@ -66,11 +66,11 @@ def _sum_groups(context, gradients, begin, count):
 
 
 @inlined
-def _sum_of_squares(gradients, begin, count):
-    total = full(gradients, 0.0)
-    for i in range(begin, begin + count, lanes(gradients)):
-        g = load(gradients, i)
-        total = fma(g, g, total)
+def _sum_of_squares(vector, begin, count):
+    total = full(vector, 0.0)
+    for i in range(begin, begin + count, lanes(vector)):
+        number = load(vector, i)
+        total = fma(number, number, total)
     return float(sum_lanes(total))
 
 
@@ -159,3 +159,15 @@ def limit_norms(context, parameters, part, parts):
                 factor = _shrinking(squares, largest)
                 for place in range(i, weights, columns):
                     store(block, place, load(block, place) * factor)
+
+
+@kernel(INT_POINTER, NUMBERS, INT, on_demand=True)
+def sum_squared_weights(context, parameters, place):
+    """Write the sum of the squares of all weights, without biases and slopes, to a place of SQUARED_WEIGHTS."""
+    total = 0.0
+    for l in range(context[layout.DEPTH]):
+        layer = _layer(context, l)
+        for part in range(_parts_of(layer, parameters)):
+            begin, weights, _ = _bounds(layer, part, parameters)
+            total += _sum_of_squares(parameters, begin, weights)
+    float64_pointer(context[layout.SQUARED_WEIGHTS])[place] = total

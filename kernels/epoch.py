@@ -25,7 +25,7 @@ from numba import njit, prange
 
 from . import layout
 from .batches import LABELS, unstage_rows
-from .deferred import apply_gradients, limit_norms
+from .deferred import apply_gradients, limit_norms, sum_squared_weights
 from .dense import backward, gradient
 from .layout import GRADIENT, OUTPUTS, UNITS, UPDATE
 from .linking import INT, INT_POINTER, NUMBERS, cache_on_disk, inlined, kernel
@@ -124,15 +124,17 @@ def train_part(kernels, part, parts, parameters, context):
     settings = float64_pointer(context[layout.SETTINGS])
     samples, batch = context[layout.SAMPLES], context[layout.ROWS]
     steps_per_epoch = (samples + batch - 1) // batch
+    first_epoch = context[layout.FIRST_STEP] // steps_per_epoch
     optimizer = context[layout.OPTIMIZER]
     # The update is fused into the gradient's tiles, unless it has to wait for the whole of the gradient.
     fused = context[layout.GROUPS] == 1 and not context[layout.DEFERRED]
     for step in range(context[layout.FIRST_STEP], context[layout.LAST_STEP]):
         epoch = step // steps_per_epoch
+        epochs_done = epoch - first_epoch  # in this call
         begin = (step - epoch * steps_per_epoch) * batch
         epoch += context[layout.EPOCHS_BEFORE]
         rows = min(batch, samples - begin)
-        index = shift(order, begin)
+        index = shift(order, begin + (epoch - order_epoch) * context[layout.ORDER_STRIDE])
         following = min(context[layout.PASS_ROWS], samples - begin - rows) if context[layout.X_FAR] else 0
         if context[layout.SHUFFLE] and epoch != order_epoch:
             if part == 0:
@@ -173,6 +175,8 @@ def train_part(kernels, part, parts, parameters, context):
             limit_norms(kernels, context, parameters, part, parts)
             barrier(team, parts)
         if part == 0:
+            if context[layout.SQUARED_WEIGHTS] and begin + rows == samples:
+                sum_squared_weights(kernels, context, parameters, epochs_done)
             context[layout.STEPS_DONE] = step + 1
         if context[layout.NOT_FINITE]:
             break

@@ -244,7 +244,7 @@ ROW_LOSSES = 31  # address: float64, ROWS numbers (training) or ROWS for each th
 FIRST_STEP = 32  # number of the first step of this call; step 0 begins the first epoch on this data
 LAST_STEP = 33  # number of the step to stop before
 ORDER = 34  # address: int64, SAMPLES numbers: the order of the samples (training); ROWS for each thread (prediction)
-ORDER_EPOCH = 35  # epoch that ORDER holds, -1 for none
+ORDER_EPOCH = 35  # epoch whose order ORDER holds, or the first of them; -1 for none
 SHUFFLE = 36  # 1 to draw a new order for each epoch
 SEED = 37  # of the random numbers
 OPTIMIZER = 38  # code of the update
@@ -278,7 +278,9 @@ SCRATCH_IMAGE = 65  # where scratch memory has room for making an image
 SCRATCH_AUGMENTED = 66  # where it has room for the images of a pass; threads that share panels share the first one's
 ROW_NUMBERS = 67  # address: 0, 1, 2 ... PASS_ROWS - 1
 SHARES_CHUNKS = 68  # 1 if all threads go through each chunk together, by panels (prediction)
-CONTEXT_FIELDS = 69
+ORDER_STRIDE = 69  # SAMPLES if ORDER holds the orders of several epochs, one after the other; else 0
+SQUARED_WEIGHTS = 70  # address: float64, the sum of the squares of all weights after each epoch; 0 if not wanted
+CONTEXT_FIELDS = 71
 
 # Values of PHASES, which may be added.
 GRADIENT, UPDATE = 1, 2

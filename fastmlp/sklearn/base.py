@@ -36,6 +36,7 @@ from .network import (
     layers_of,
     separate,
     sizes_of,
+    sum_of_squares,
 )
 from .objective import NOT_FINITE, Objective
 from .rows import HeldOut, is_sparse, predict, readable
@@ -316,7 +317,8 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
             kind = SparseEpochFit if is_sparse(X) else EpochFit
             end = EpochEnd(self, trainer)
             fit = end.fit = kind(trainer, readable(X, model), targets, objective.reported(y), self.alpha,
-                                 epochs, [end, *callbacks], self.progress, draw_order, validation)
+                                 sum_of_squares(self.coefs_), epochs, end, callbacks, self.progress, draw_order,
+                                 validation)
             try:
                 with trainer._exclusively():
                     fit.run()
@@ -365,8 +367,8 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
                 self._take_weights(model)
             self.n_iter_ = len(records)
             loss = records[-1]["loss"] if records else fit.loss
-            squares = sum(float(np.einsum("ij,ij", coef, coef)) for coef in self.coefs_)
-            self.loss_ = objective.reported(y).mean(loss, weights) + 0.5 * self.alpha * squares / total
+            penalty = 0.5 * self.alpha * sum_of_squares(self.coefs_) / total
+            self.loss_ = objective.reported(y).mean(loss, weights) + penalty
             if message and not message.startswith("CONVERGENCE") and not trainer.stop_training:
                 warnings.warn(f"lbfgs ended after {self.n_iter_} iterations before it converged: {message}",
                               ConvergenceWarning, stacklevel=5)

@@ -74,6 +74,16 @@ class EpochEnd(Callback):
         self.changes_rate = (estimator.solver == "sgd" or estimator.optimizer is not None) and (
             estimator.schedule is None)
 
+    def epochs_ahead(self) -> int:
+        """Return how many epochs may be trained before this has to be called for them.
+
+        It neither ends training nor changes the rate before so many epochs without improvement have gone by.
+        """
+        estimator = self.estimator
+        if self.best is not None or (self.changes_rate and estimator.learning_rate == "invscaling"):
+            return 1
+        return int(max(1, min(estimator.n_iter_no_change + 1 - estimator._no_improvement_count, estimator.max_iter)))
+
     def on_epoch_end(self, trainer: Any, logs: dict[str, Any]) -> None:
         estimator = self.estimator
         estimator.n_iter_ += 1

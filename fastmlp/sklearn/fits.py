@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import engine
 from ..arrays import Source, Targets
 from ..callbacks import notify
+from ..engine import SLICE_SECONDS
 from ..fitting import Fit
 from ..kernels import layout
-from ..lbfgs import Minimisation, _NotFinite, _places_of
+from ..kernels.deferred import sum_squared_weights
+from ..kernels.linking import kernel_table
+from ..lbfgs import Minimisation, _NotFinite
 from ..trainer import Trainer
 from .objective import Reported
 from .rows import DenseWindow, HeldOut, source_of, take_rows
 
+if TYPE_CHECKING:
+    from .epochs import EpochEnd
+
 Order = NDArray[np.int64]
+
+MOST_EPOCHS_AT_ONCE = 64  # whose orders are in memory
 
 
 class EpochFit(Fit):
@@ -32,8 +39,13 @@ class EpochFit(Fit):
     reported : Reported
     alpha : float
         Strength of L2 regularisation, as a share in `loss`.
+    squares : float
+        Sum of the squares of the weights.
     epochs : int
+    end : EpochEnd
+        Called after every epoch; its `epochs_ahead` says how many may be trained in one go.
     callbacks : list
+        Those that are called after `end`.
     progress : bool
     draw_order : function
         Returns the numbers of the rows in the order of the next epoch; None to take the rows as they come.
@@ -49,51 +61,73 @@ class EpochFit(Fit):
         Whether training was stopped because the loss was not finite.
     """
 
-    def __init__(self, trainer: Trainer, X: Any, targets: Targets, reported: Reported, alpha: float, epochs: int,
-                 callbacks: list[Any], progress: bool, draw_order: Callable[[], Order] | None,
-                 held_out: HeldOut | None) -> None:
-        super().__init__(trainer, self._first_rows(X, trainer.batch_size), targets, None, epochs, callbacks, progress,
-                         False, False)
+    def __init__(self, trainer: Trainer, X: Any, targets: Targets, reported: Reported, alpha: float, squares: float,
+                 epochs: int, end: EpochEnd, callbacks: list[Any], progress: bool,
+                 draw_order: Callable[[], Order] | None, held_out: HeldOut | None) -> None:
+        super().__init__(trainer, self._first_rows(X, trainer.batch_size), targets, None, epochs, [end, *callbacks],
+                         progress, False, False)
         count = X.shape[0]
         self._set_length(-(-count // self.batch), count)
         self.count = count
         if targets.weights is None:
             self.weight = float(count)  # of the whole set, also where a window of it is in memory
-        self.all_targets, self.reported, self.alpha = targets, reported, alpha
-        self.draw_order, self.held_out = draw_order, held_out
-        self.order: Order = np.arange(count)
+        self.all_targets, self.reported, self.alpha, self.squares = targets, reported, alpha, squares
+        self.draw_order, self.held_out, self.end = draw_order, held_out, end
+        self.acts_after_epochs = bool(callbacks or held_out or trainer.schedule.monitor)
+        self.orders: list[Order] = []  # of the epochs from `first_order` on; none if rows are taken as they come
+        self.first_order = 0
+        self.end_of_orders = 0  # the step that follows these epochs
         self.loss = np.nan
         self.diverged = False
         self.starts = np.arange(0, count, self.batch)
         self.batch_rows = np.diff(self.starts, append=count)
-        self.bias_places = _bias_places(trainer.model.network) if alpha else None
-        self.squares = self._squared_weights()
+        self.call.keep(layout.SQUARED_WEIGHTS, np.zeros(MOST_EPOCHS_AT_ONCE))
+        kernel_table(trainer.model.dtype, sum_squared_weights)
 
     def _first_rows(self, X: Any, batch: int) -> Source:
         return source_of(X)
 
-    def _squared_weights(self) -> float:
-        """Return the sum of the squares of the weights, without the biases."""
-        if self.bias_places is None:
-            return 0.0
-        # No product of linear algebra: its threads would still spin when ours begin to work.
-        parameters = self.trainer.model.network.parameters
-        biases = parameters[self.bias_places]
-        return float(np.einsum("i,i", parameters, parameters)) - float(np.einsum("i,i", biases, biases))
-
     def _provide_data(self, step: int) -> None:
-        if step % self.steps_per_epoch == 0 and self.draw_order is not None:
-            self.order = self.draw_order()
-            self._hand_over(self.order)
+        if step < self.end_of_orders:
+            return
+        epochs = self._epochs_at_once(step)
+        self.first_order = step // self.steps_per_epoch
+        self.end_of_orders = step + epochs * self.steps_per_epoch
+        if self.draw_order is not None:
+            self.orders = [self.draw_order() for _ in range(epochs)]
+            self._hand_over(self.orders)
 
-    def _hand_over(self, order: Order) -> None:
-        self.call.kept(layout.ORDER)[:] = order
+    def _epochs_at_once(self, step: int) -> int:
+        """Return how many epochs from a step on go through one compiled call.
+
+        Calls cost as much as an epoch on a small set. Nothing is to be done between the epochs, and training does not
+        end, nor change its rate, before the last of them.
+        """
+        if self.acts_after_epochs:
+            return 1
+        in_a_slice = int(SLICE_SECONDS / (self.seconds_per_step * self.steps_per_epoch))
+        left = self.epochs - step // self.steps_per_epoch
+        return max(1, min(self.end.epochs_ahead(), in_a_slice, left, MOST_EPOCHS_AT_ONCE))
+
+    def _end_of_slices(self, step: int) -> int:
+        return self.end_of_orders
+
+    def _hand_over(self, orders: list[Order]) -> None:
+        call = self.call
+        call.keep(layout.ORDER, np.concatenate(orders))
+        call.context[layout.ORDER_EPOCH] = self.first_epoch + self.first_order
+        call.context[layout.ORDER_STRIDE] = self.count
+
+    def _prepare_to_leave(self) -> None:
+        super()._prepare_to_leave()
+        if not self.acts_after_epochs:
+            self.callbacks_of_epochs = [self.end]
 
     def _finish_epoch(self, epoch: int, rate: float, speed: float, bar: Any) -> None:
-        self.loss = self._loss_of_epoch(np.concatenate(self.losses))
+        self.loss = self._loss_of_epoch(epoch, np.concatenate(self.losses))
         super()._finish_epoch(epoch, rate, speed, bar)
 
-    def _loss_of_epoch(self, sums: NDArray[np.float64]) -> float:
+    def _loss_of_epoch(self, epoch: int, sums: NDArray[np.float64]) -> float:
         """Return scikit-learn's loss for each batch's sum of weighted losses, as the kernels have them."""
         weights, offsets, factor = self.all_targets.weights, self.reported.offsets, self.reported.factor
         steps = len(self.starts)
@@ -101,18 +135,22 @@ class EpochFit(Fit):
             loss = factor * float(sums.sum()) + (0.0 if offsets is None else float(offsets.sum()))
             shares = float(steps)
         else:
-            batch_weights = np.add.reduceat(weights[self.order], self.starts)
+            order = self.orders[epoch - self.first_order] if self.orders else slice(None)
+            batch_weights = np.add.reduceat(weights[order], self.starts)
             rows_by_weight = np.divide(self.batch_rows, batch_weights, out=np.zeros(steps), where=batch_weights > 0)
             loss = factor * float((sums * rows_by_weight).sum())
             if offsets is not None:
-                summed = np.add.reduceat((weights * offsets)[self.order], self.starts)
+                summed = np.add.reduceat((weights * offsets)[order], self.starts)
                 loss += float((summed * rows_by_weight).sum())
             shares = float(rows_by_weight.sum())
-        if self.alpha:
-            before, self.squares = self.squares, self._squared_weights()
-            mean = before + (self.squares - before) * (steps - 1) / (2 * steps)
-            loss += 0.5 * self.alpha * mean * shares
-        return float(loss / self.count)
+        before, self.squares = self.squares, self._squared_weights(epoch)
+        mean = before + (self.squares - before) * (steps - 1) / (2 * steps)
+        return float((loss + 0.5 * self.alpha * mean * shares) / self.count)
+
+    def _squared_weights(self, epoch: int) -> float:
+        """Return the sum of the squares of the weights after an epoch that ended in the last compiled call."""
+        first_step = self.first_step + int(self.call.context[layout.FIRST_STEP])
+        return float(self.call.kept(layout.SQUARED_WEIGHTS)[epoch - first_step // self.steps_per_epoch])
 
     def _training_metrics(self) -> dict[str, float]:
         return {} if self.held_out is None else self.held_out.evaluate()
@@ -129,7 +167,10 @@ class SparseEpochFit(EpochFit):
         self.end_of_window = 0
         return source_of(self.window.memory)
 
-    def _hand_over(self, order: Order) -> None:
+    def _epochs_at_once(self, step: int) -> int:
+        return 1
+
+    def _hand_over(self, orders: list[Order]) -> None:
         pass
 
     def _provide_data(self, step: int) -> None:
@@ -137,7 +178,9 @@ class SparseEpochFit(EpochFit):
         if step < self.end_of_window:
             return
         begin = step % self.steps_per_epoch * self.batch
-        rows = self.order[begin : begin + self.window.rows]
+        rows = np.arange(begin, min(begin + self.window.rows, self.count))
+        if self.orders:
+            rows = self.orders[0][rows]
         call = self.call
         call.set_inputs(self.window.fill(rows))
         call.set_targets(take_rows(self.all_targets, rows))
@@ -209,10 +252,3 @@ class SparseMinimisation(DenseMinimisation):
             gradient += decayed
         return self.factor * value, self.factor * gradient
 
-
-def _bias_places(network: engine.Network) -> NDArray[np.intp]:
-    """Return where the biases lie in the vector of parameters; and learned slopes, which have no penalty either."""
-    names = [name for names in layout.array_names(network.table) for name in names]
-    sizes = [int(np.prod(shape)) for shape in layout.array_shapes(network.table)]
-    parts = np.split(_places_of(network), np.cumsum(sizes)[:-1])
-    return np.concatenate([part for part, name in zip(parts, names, strict=True) if name != "weights"])

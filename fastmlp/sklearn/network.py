@@ -103,6 +103,12 @@ def separate(arrays: Iterable[Array], layers: Iterable[Any]) -> tuple[list[Array
     return coefs, intercepts, slopes
 
 
+def sum_of_squares(coefs: Iterable[Array]) -> float:
+    """Return the sum of the squares of all weights."""
+    # No product of linear algebra: its threads would still spin when ours begin to work.
+    return sum(float(np.einsum("ij,ij", coef, coef)) for coef in coefs)
+
+
 def check_shapes(coefs: Sequence[Any], intercepts: Sequence[Any], inputs: int, outputs: int) -> None:
     """Raise ValueError unless coefs_ and intercepts_, which users may set, are a network from inputs to outputs."""
     shapes = [np.shape(coef) for coef in coefs]
