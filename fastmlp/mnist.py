@@ -42,7 +42,7 @@ EPOCHS, BATCH_SIZE = 10, 128
 SMALL_SET = 10_000  # training images below which more epochs and smaller batches serve better
 EPOCHS_SMALL, BATCH_SIZE_SMALL = 30, 8
 
-HELD_OUT = 12  # one training image in so many, the last ones, is kept for validation
+HELD_OUT = 12  # one training image in so many, the last ones, is kept for validation by default
 
 # Exit codes
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -81,6 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder with the four IDX files of MNIST or of a data set in its format (default: the folder that the "
              "environment variable FASTMLP_DATA names; else MNIST is downloaded once and kept)")
     parser.add_argument(
+        "--validation", metavar="N", type=_checked(_validation),
+        help=f"number of training images, the last ones, that are kept for validation (default: one in {HELD_OUT})")
+    parser.add_argument(
         "--hidden", metavar="UNITS", type=_checked(_hidden), default=HIDDEN,
         help="units of the hidden layers, such as 512,256 (default: 128)")
     parser.add_argument(
@@ -105,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of the hidden layers' outputs that are dropped in training (default: 0)")
     parser.add_argument(
         "--input-dropout", metavar="RATE", type=_checked(_option("input_dropout", MAX_DROPOUT)), default=0.0,
-        help="share of the pixels that are dropped in training (default: 0)")
+        help="share of the pixels that are made black in training (default: 0)")
     parser.add_argument(
         "--max-norm", metavar="NORM", type=_checked(_max_norm),
         help="largest norm of the weights into a unit of a hidden layer (default: any)")
@@ -167,9 +170,15 @@ def _run(arguments: argparse.Namespace, error: Callable[[str], NoReturn]) -> int
     batch_size = arguments.batch_size or (BATCH_SIZE_SMALL if small else BATCH_SIZE)
     learning_rate = arguments.learning_rate or LEARNING_RATES[arguments.optimizer]
 
-    rows = len(data.X_train) - max(1, len(data.X_train) // HELD_OUT)
+    held_out = arguments.validation
+    if held_out is None:
+        held_out = max(1, len(data.X_train) // HELD_OUT)
+    rows = len(data.X_train) - held_out
+    if rows < 1:
+        error(f"argument --validation: must be less than the {len(data.X_train):,} training images, got {held_out}")
     X, y = data.X_train[:rows], data.y_train[:rows]
-    mean, std = mean_and_std(X)
+    # What is dropped becomes 0, which is to be black then.
+    mean, std = (0.0, float(X.max()) or 1.0) if arguments.input_dropout else mean_and_std(X)
     sizes = [X.shape[1], *arguments.hidden, data.classes]
     hidden = [Dense(units, dropout=arguments.dropout, max_norm=arguments.max_norm) for units in arguments.hidden]
     try:
@@ -182,7 +191,7 @@ def _run(arguments: argparse.Namespace, error: Callable[[str], NoReturn]) -> int
                       input_dropout=arguments.input_dropout, augmentation=_augmentation(arguments, data.image_shape))
 
     height, width = data.image_shape
-    _say(f"data      {data.name}: {_count(rows, 'image')} to train on, {len(data.X_train) - rows:,} for validation, "
+    _say(f"data      {data.name}: {_count(rows, 'image')} to train on, {held_out:,} for validation, "
          f"{len(data.X_test):,} to test, {height} x {width} pixels, {data.classes} classes")
     _say(f"network   {'-'.join(map(str, sizes))}, {arguments.activation}, {model.parameter_count:,} parameters")
     _say(f"training  {_count(epochs, 'epoch')}, batch size {batch_size}, {arguments.optimizer}, learning rate "
@@ -201,8 +210,9 @@ def _run(arguments: argparse.Namespace, error: Callable[[str], NoReturn]) -> int
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", DivergenceWarning)
-            trainer.fit(X, y, epochs=epochs, validation_data=(data.X_train[rows:], data.y_train[rows:]),
-                        callbacks=[_EpochLine(epochs)], progress=sys.stdout.isatty() and sys.stderr.isatty())
+            trainer.fit(X, y, epochs=epochs, callbacks=[_EpochLine(epochs)],
+                        validation_data=(data.X_train[rows:], data.y_train[rows:]) if held_out else None,
+                        progress=sys.stdout.isatty() and sys.stderr.isatty())
     except DivergenceWarning as problem:
         print(problem, file=sys.stderr)
         return FAILED
@@ -273,8 +283,9 @@ class _EpochLine(Callback):
 
     def on_epoch_end(self, trainer: Any, logs: dict[str, Any]) -> None:
         number = str(logs["epoch"] + 1).rjust(len(str(self.epochs)))
-        _say(f"epoch {number}/{self.epochs}  loss {logs['loss']:.4f}  validation accuracy "
-             f"{logs['val_accuracy']:7.2%}  {logs['samples_per_second']:>11,.0f} samples/s")
+        validation = f"  validation accuracy {logs['val_accuracy']:7.2%}" if "val_accuracy" in logs else ""
+        _say(f"epoch {number}/{self.epochs}  loss {logs['loss']:.4f}{validation}  "
+             f"{logs['samples_per_second']:>11,.0f} samples/s")
 
 
 def mean_and_std(images: NDArray[np.uint8]) -> tuple[float, float]:
@@ -359,6 +370,10 @@ def _integer(name: str, high: int) -> Callable[[str], int]:
 
 def _hidden(text: str) -> list[int]:
     return [check_integer("units", _number(int, units), low=1, high=MAX_UNITS) for units in text.split(",")]
+
+
+def _validation(text: str) -> int:
+    return check_integer("validation", _number(int, text), low=0, high=1 << 31)
 
 
 def _learning_rate(text: str) -> float:

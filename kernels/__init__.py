@@ -22,4 +22,5 @@ linking         kernels as separately compiled functions
 compilation     those that are missing in the cache on disk, compiled by several processes
 standalone      the kernels one by one, on NumPy arrays
 products        the three products for it, on several threads
+array_tile      their micro-kernel, which reads arrays where they lie
 """

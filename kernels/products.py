@@ -1,28 +1,193 @@
 """The three products of a dense layer on arrays in C order, with threads: what `standalone` calls.
 
-A product has three phases, with a barrier after each of the first two: the factors are copied into panels, shared by
-rows; the tiles are computed, shared by panels; the result is copied out of its panels, shared by rows.
+The arrays stay where they are; `array_tile` reads them there. Only what would be read again and again from far apart
+is copied first, to panels as wide as a tile: a block of the second factor, for a gradient a strip of the first, too.
+Blocks are of such sizes that one stays in each level of cache (Goto and van de Geijn, 2008). Threads share the rows of
+the result or its columns, and need not wait for one another. Every element is a sum in one fixed order, so that the
+results do not depend on how they share.
 """
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit, prange
 
-from .activations import IDENTITY, SOFTMAX, softmax_rows
-from .batches import FLOAT32, stage_rows, unstage_rows
-from .dense import backward, backward_items, forward, forward_items, gradient, gradient_items
-from .layout import INPUTS, LAYER_FIELDS, PADDED, UNITS, WEIGHTS
+from .activations import IDENTITY, activate, multiply_by_derivative
+from .array_tile import MASKED, MOST_VECTORS, array_tile
 from .linking import cache_on_disk, inlined
-from .panels import padded_columns, panel_width
-from .simd import address, float64_pointer, flush_denormals, pointer, restore_mode, shift
-from .team import TEAM_SIZE, barrier, join
-from .updates import WRITE_GRADIENT
+from .simd import TILE_ROWS, TILE_VECTORS, flush_denormals, lanes, load, pointer, prefetch, restore_mode, shift, store
+from .transposes import transpose
 
-FORWARD, BACKWARD, GRADIENT = range(3)
+VECTORS = tuple(MOST_VECTORS.get(height, TILE_VECTORS) for height in range(TILE_ROWS + 1))
+MOST_LANES = 16
+WIDEST = max(VECTORS) * MOST_LANES  # columns of a tile
 
-# Places in the array of integers that a call takes: the layer, the one below it, the team, a number nobody reads, and
-# the row numbers 0, 1, 2 ...
-LAYER, BELOW, TEAM, IGNORED, ROW_NUMBERS = 0, LAYER_FIELDS, 64, 64 + TEAM_SIZE, 65 + TEAM_SIZE
+NEAR = 4096  # elements that the first-level cache holds beside the rest: not worth copying
+BLOCK_STEPS = 512  # products of a sum that are added at a time
+BLOCK_TILES = 20  # with so many steps, the tiles of rows of the first factor that the second-level cache holds
+BLOCK_COLUMNS = 2048  # with so many steps, the columns of the second factor that the third-level cache holds
+GRADIENT_STEPS = 256  # rows that a gradient is summed over at a time
+STRIP = 16 * TILE_ROWS  # with so many steps, the columns of the first factor that the second-level cache holds
+ROWS_AHEAD = 12  # rows that are asked for before they are copied
+COPY_ROWS = 12  # copying a row for one tile takes about as long as going through so many rows of tiles
+
+
+@inlined
+def _tile_width(rows, like):
+    """Columns of the tiles that so many rows are cut into."""
+    tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
+    return VECTORS[(rows + tiles - 1) // tiles] * lanes(like)
+
+
+@inlined
+def _column_of_tiles(kernels, rows, steps, columns, a, a_row, a_step, b, b_step, s, s_row, c, c_row):
+    """C = S + A B for `rows` rows and the columns of one tile; the first tiles may be one row taller than the rest."""
+    step = lanes(a)
+    vectors = (columns + step - 1) // step if columns >= step else MASKED
+    tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
+    height, taller = rows // tiles, rows % tiles
+    if taller > 0:
+        array_tile(kernels, height + 1, vectors, taller, steps, columns, a, a_row, a_step, b, b_step, s, s_row, c,
+                   c_row)
+    done = taller * (height + 1)
+    array_tile(kernels, height, vectors, tiles - taller, steps, columns, shift(a, done * a_row), a_row, a_step, b,
+               b_step, shift(s, done * s_row), s_row, shift(c, done * c_row), c_row)
+
+
+@inlined
+def _copy_columns(source, source_row, rows, columns, target, target_row):
+    """Copy a matrix of `columns` columns to one whose rows are `target_row` apart."""
+    step = lanes(source)
+    for r in range(rows):
+        # Rows lie so far apart that the processor does not foresee them.
+        prefetch(source, (r + ROWS_AHEAD) * source_row)
+        prefetch(source, (r + ROWS_AHEAD) * source_row + columns - 1)
+        if columns < step:
+            for j in range(columns):
+                target[r * target_row + j] = source[r * source_row + j]
+            continue
+        for j in range(0, columns - step, step):
+            store(target, r * target_row + j, load(source, r * source_row + j))
+        store(target, r * target_row + columns - step, load(source, r * source_row + columns - step))
+
+
+@inlined
+def _copy_transposed(kernels, source, source_row, rows, columns, target, target_row):
+    """target[j, i] = source[i, j] for i < rows <= target_row, j < columns."""
+    step = lanes(source)
+    whole = columns // step * step  # a register is not read across the end of the source
+    transpose(kernels, source, source_row, rows, whole, target, target_row)
+    for j in range(whole, columns):
+        for i in range(rows):
+            target[j * target_row + i] = source[i * source_row + j]
+
+
+@inlined
+def _panel_memory(steps, columns):
+    """Elements of the panels that `_rows_times` copies."""
+    return (min(steps, BLOCK_STEPS) + 1) * (min(columns, BLOCK_COLUMNS) + WIDEST)
+
+
+@inlined
+def _rows_times(kernels, a, a_row, rows, steps, second, second_row, is_transposed, begin, end, s, c, c_row, memory):
+    """C = S + A B for the columns `begin` to `end` of B, which is `second` or its transpose; S is one row for all."""
+    width = _tile_width(rows, a)
+    copies = is_transposed or (rows > 2 * TILE_ROWS and steps * second_row > NEAR)
+    tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
+    blocks = (tiles + BLOCK_TILES - 1) // BLOCK_TILES
+    for first_column in range(begin, end, BLOCK_COLUMNS):
+        last_column = min(end, first_column + BLOCK_COLUMNS)
+        for step in range(0, steps, BLOCK_STEPS):
+            count = min(BLOCK_STEPS, steps - step)
+            for column in range(first_column, last_column if copies else first_column, width):
+                columns, panel = min(width, last_column - column), shift(memory, (column - first_column) * count)
+                if is_transposed:
+                    _copy_transposed(kernels, shift(second, column * second_row + step), second_row, columns, count,
+                                     panel, width)
+                else:
+                    _copy_columns(shift(second, step * second_row + column), second_row, count, columns, panel, width)
+            for block in range(blocks):
+                row = tiles * block // blocks * TILE_ROWS  # all tiles are of full height but those of the last block
+                next_row = min(rows, tiles * (block + 1) // blocks * TILE_ROWS)
+                for column in range(first_column, last_column, width):
+                    b, b_step = shift(second, step * second_row + column), second_row
+                    if copies:
+                        b, b_step = shift(memory, (column - first_column) * count), width
+                    target = shift(c, row * c_row + column)
+                    start, start_row = (shift(s, column), 0) if step == 0 else (target, c_row)
+                    _column_of_tiles(kernels, next_row - row, count, min(width, last_column - column),
+                                     shift(a, row * a_row + step), a_row, 1, b, b_step, start, start_row, target,
+                                     c_row)
+
+
+@inlined
+def _strip_memory(steps, columns):
+    """Elements of the strip and the panels that `_columns_times` copies."""
+    return min(steps, GRADIENT_STEPS) * (STRIP + columns + WIDEST)
+
+
+@inlined
+def _columns_times(kernels, a, a_row, begin, end, steps, delta, units, from_unit, to_unit, zeros, c, memory):
+    """Rows `begin` to `end` and columns `from_unit` to `to_unit` of C = A^T delta, summed over `steps` rows of both."""
+    width = _tile_width(end - begin, a)
+    most = min(steps, GRADIENT_STEPS)
+    copies_a = to_unit - from_unit > 2 * width and end - begin > TILE_ROWS
+    copies_b = end - begin > 2 * TILE_ROWS and most * units > NEAR
+    strip, panels = memory, shift(memory, most * STRIP)
+    for first in range(0, steps, GRADIENT_STEPS):
+        rows = min(GRADIENT_STEPS, steps - first)
+        if copies_b:
+            for unit in range(from_unit, to_unit, width):
+                _copy_columns(shift(delta, first * units + unit), units, rows, min(width, to_unit - unit),
+                              shift(panels, (unit - from_unit) * most), width)
+        for row in range(begin, end, STRIP):
+            count = min(STRIP, end - row)
+            of_a, of_a_step = shift(a, first * a_row + row), a_row
+            if copies_a:
+                _copy_columns(of_a, a_row, rows, count, strip, STRIP)
+                of_a, of_a_step = strip, STRIP
+            for unit in range(from_unit, to_unit, width):
+                columns = min(width, to_unit - unit)
+                b, b_step = shift(delta, first * units + unit), units
+                if copies_b:
+                    b, b_step = shift(panels, (unit - from_unit) * most), width
+                target = shift(c, row * units + unit)
+                s, s_row = (zeros, 0) if first == 0 else (target, units)
+                _column_of_tiles(kernels, count, rows, columns, of_a, 1, of_a_step, b, b_step, s, s_row, target, units)
+
+
+@inlined
+def _in_whole_registers(values, count, memory):
+    """Copy what is left of `count` numbers after whole registers; return its place, or that of nothing."""
+    step = lanes(values)
+    whole = count // step * step
+    for i in range(count - whole):
+        memory[i] = values[whole + i]
+    return whole
+
+
+@inlined
+def _activate(kernels, code, alpha, values, count, memory):
+    """values = f(values)."""
+    whole = _in_whole_registers(values, count, memory)
+    activate(kernels, code, alpha, values, whole)
+    if whole < count:
+        activate(kernels, code, alpha, memory, lanes(values))
+        for i in range(count - whole):
+            values[whole + i] = memory[i]
+
+
+@inlined
+def _multiply_by_derivative(kernels, code, alpha, values, outputs, count, memory):
+    """values = values * f'(z), from the outputs f(z)."""
+    whole = _in_whole_registers(values, count, memory)
+    more = shift(memory, lanes(values))
+    _in_whole_registers(outputs, count, more)
+    multiply_by_derivative(kernels, code, alpha, values, outputs, whole)
+    if whole < count:
+        multiply_by_derivative(kernels, code, alpha, memory, more, lanes(values))
+        for i in range(count - whole):
+            values[whole + i] = memory[i]
 
 
 @inlined
@@ -31,120 +196,157 @@ def _share(items, part, parts):
 
 
 @inlined
-def _to_panels(kernels, integers, x, columns, rows, begin, end, first_row, target):
-    """Copy rows of an array at address `x`, from its row `first_row`, to the rows `begin` to `end` of a matrix."""
-    row_numbers = shift(integers, ROW_NUMBERS + first_row - begin)
-    stage_rows(kernels, x, FLOAT32, 1, columns, row_numbers, rows, begin, end, columns, target, target, 0, target,
-               target, shift(integers, IGNORED))
+def _shares_rows(rows, columns, parts, like):
+    """Whether threads share the rows of a result, each copying all of the second factor, or its columns."""
+    width = _tile_width(rows, like)
+    tiles = (columns + width - 1) // width
+    largest = min(columns, (tiles + parts - 1) // parts * width)
+    return rows * columns // parts + COPY_ROWS * columns <= (rows + COPY_ROWS) * largest
 
 
 @inlined
-def scratch_size(padded_units, like):
-    """Elements of scratch memory that a thread takes."""
-    return (padded_units + 1) * panel_width(like)
+def _bounds(columns, width, part, parts):
+    """The columns of a thread's share of the tiles."""
+    tiles = (columns + width - 1) // width
+    return min(columns, _share(tiles, part, parts) * width), min(columns, _share(tiles, part + 1, parts) * width)
+
+
+# Memory is handed to what works in it as an array: as a pointer alone it would be given back before.
 
 
 @inlined
-def _describe(layer, inputs, units, like):
-    """Fill in what the kernels read of a row of the table of layers."""
-    layer[INPUTS], layer[UNITS], layer[PADDED], layer[WEIGHTS] = inputs, units, padded_columns(units, like), 0
-
-
-@inlined
-def _part(program, part, parts, kernels, integers, code, alpha, memory, first, second, vector, outputs, result):
-    """What one thread does of a product; see `multiply`."""
-    team = shift(integers, TEAM)
-    parts = join(team, part, parts)
-    if parts == 0:
-        return
+def _forward_part(kernels, X, W, b, code, alpha, result, memory, part, parts):
     mode = flush_denormals()
-    rows = first.shape[0]
-    inputs = second.shape[0] if program != GRADIENT else first.shape[1]
-    units = second.shape[1]
-    layer, below = shift(integers, LAYER), shift(integers, BELOW)
-    padded_inputs, padded_units = padded_columns(inputs, memory), padded_columns(units, memory)
-    of_inputs = memory  # a matrix of rows x inputs in panels, and so on
-    of_units = shift(of_inputs, rows * padded_inputs)
-    weights = shift(of_units, rows * padded_units)
-    more_inputs = shift(weights, (inputs + 1) * padded_units)
-    scratch = shift(more_inputs, rows * padded_inputs + part * scratch_size(padded_units, memory))
-    begin, end = _share(rows, part, parts), _share(rows, part + 1, parts)
-    begin_input, end_input = _share(inputs, part, parts), _share(inputs, part + 1, parts)
-
-    _to_panels(kernels, integers, address(first), first.shape[1], rows, begin, end, begin,
-               of_units if program == BACKWARD else of_inputs)
-    if program == GRADIENT:
-        _to_panels(kernels, integers, address(second), units, rows, begin, end, begin, of_units)
+    rows, (inputs, units) = len(X), W.shape
+    begin, end, first, last = 0, rows, 0, units
+    if code != IDENTITY or _shares_rows(rows, units, parts, pointer(X)):
+        begin, end = _share(rows, part, parts), _share(rows, part + 1, parts)
     else:
-        _to_panels(kernels, integers, address(second), units, inputs + 1, begin_input, end_input, begin_input, weights)
-        if part == 0 and program == FORWARD:
-            _to_panels(kernels, integers, address(vector), units, inputs + 1, inputs, inputs + 1, 0, weights)
-    if program == BACKWARD and code != IDENTITY:
-        _to_panels(kernels, integers, address(outputs), inputs, rows, begin, end, begin, of_inputs)
-    barrier(team, parts)
+        first, last = _bounds(units, _tile_width(rows, pointer(X)), part, parts)
+    block, own = shift(pointer(result), begin * units), pointer(memory[part])
+    if begin < end:
+        _rows_times(kernels, shift(pointer(X), begin * inputs), inputs, end - begin, inputs, pointer(W), units, False,
+                    first, last, pointer(b), block, units, own)
+        if code != IDENTITY:
+            _activate(kernels, code, alpha, block, (end - begin) * units, own)
+    restore_mode(mode)
 
-    if program == FORWARD:
-        items = forward_items(layer, rows, memory)
-        forward(kernels, layer, weights, of_inputs, of_units, rows, 0, rows, code, alpha, 0, 0,
-                _share(items, part, parts), _share(items, part + 1, parts))
-    elif program == BACKWARD:
-        items = backward_items(below, rows, memory)
-        backward(kernels, layer, below, weights, of_units, more_inputs, of_inputs, rows, 0, rows, code, alpha, scratch,
-                 _share(items, part, parts), _share(items, part + 1, parts))
-    else:
-        items = gradient_items(layer, memory)
-        gradient(kernels, layer, of_inputs, of_units, rows, WRITE_GRADIENT, float64_pointer(0), weights, weights, 0,
-                 weights, 0, scratch, _share(items, part, parts), _share(items, part + 1, parts))
-    barrier(team, parts)
 
-    target = pointer(result)
-    if program == FORWARD:
-        if code == SOFTMAX:
-            softmax_rows(kernels, of_units, rows, begin, end, units, scratch)
-        unstage_rows(kernels, of_units, rows, begin, end, units, shift(target, begin * units), units)
-    elif program == BACKWARD:
-        unstage_rows(kernels, more_inputs, rows, begin, end, inputs, shift(target, begin * inputs), inputs)
+@inlined
+def _backward_part(kernels, delta, W, a, code, alpha, result, zeros, memory, part, parts):
+    mode = flush_denormals()
+    rows, (inputs, units) = len(delta), W.shape
+    begin, end, first, last = 0, rows, 0, inputs
+    if code != IDENTITY or _shares_rows(rows, inputs, parts, pointer(W)):
+        begin, end = _share(rows, part, parts), _share(rows, part + 1, parts)
     else:
-        unstage_rows(kernels, weights, inputs + 1, begin_input, end_input, units, shift(target, begin_input * units),
-                     units)
-        if part == 0:
-            unstage_rows(kernels, weights, inputs + 1, inputs, inputs + 1, units, pointer(vector), units)
+        first, last = _bounds(inputs, _tile_width(rows, pointer(W)), part, parts)
+    block, own = shift(pointer(result), begin * inputs), pointer(memory[part])
+    if begin < end:
+        _rows_times(kernels, shift(pointer(delta), begin * units), units, end - begin, units, pointer(W), units, True,
+                    first, last, pointer(zeros), block, inputs, own)
+        if code != IDENTITY:
+            _multiply_by_derivative(kernels, code, alpha, block, shift(pointer(a), begin * inputs),
+                                    (end - begin) * inputs, own)
+    restore_mode(mode)
+
+
+@inlined
+def _gradient_part(kernels, a, delta, gradient, bias_gradient, zeros, one, memory, part, parts):
+    mode = flush_denormals()
+    (rows, inputs), units = a.shape, delta.shape[1]
+    width = _tile_width(inputs, pointer(a))
+    begin, end, first, last = 0, inputs, 0, units
+    if inputs >= 2 * parts * TILE_ROWS:
+        begin, end = _share(inputs, part, parts), _share(inputs, part + 1, parts)
+    else:
+        first, last = _bounds(units, width, part, parts)
+    if first < last:
+        _columns_times(kernels, pointer(a), inputs, begin, end, rows, pointer(delta), units, first, last,
+                       pointer(zeros), pointer(gradient), pointer(memory[part]))
+    if part == 0:
+        width = _tile_width(1, pointer(a))
+        for unit in range(0, units, width):
+            _column_of_tiles(kernels, 1, rows, min(width, units - unit), pointer(one), 0, 0,
+                             shift(pointer(delta), unit), units, pointer(zeros), 0,
+                             shift(pointer(bias_gradient), unit), 0)
     restore_mode(mode)
 
 
 @njit(parallel=True)
-def _multiply_in_parallel(program, parts, kernels, integers, code, alpha, memory, first, second, vector, outputs,
-                          result):
+def _forward_in_parallel(kernels, X, W, b, code, alpha, result, memory, parts):
     for part in prange(parts):
-        _part(program, part, parts, pointer(kernels), pointer(integers), code, alpha, pointer(memory), first, second,
-              vector, outputs, result)
+        _forward_part(pointer(kernels), X, W, b, code, alpha, result, memory, part, parts)
+
+
+@njit(parallel=True)
+def _backward_in_parallel(kernels, delta, W, a, code, alpha, result, zeros, memory, parts):
+    for part in prange(parts):
+        _backward_part(pointer(kernels), delta, W, a, code, alpha, result, zeros, memory, part, parts)
+
+
+@njit(parallel=True)
+def _gradient_in_parallel(kernels, a, delta, gradient, bias_gradient, zeros, one, memory, parts):
+    for part in prange(parts):
+        _gradient_part(pointer(kernels), a, delta, gradient, bias_gradient, zeros, one, memory, part, parts)
 
 
 @cache_on_disk
 @njit(nogil=True)
-def multiply(program, parts, kernels, integers, code, alpha, memory, first, second, vector, outputs, result):
-    """Compute a product on `parts` threads.
+def forward_product(kernels, X, W, b, code, alpha, parts):
+    """f(X W + b), (rows, units), for X (rows, inputs), W (inputs, units) and b (units,), on `parts` threads.
 
     Parameters
     ----------
-    program : FORWARD, BACKWARD or GRADIENT
     kernels : the table of kernels
-    integers : ROW_NUMBERS + the largest number of rows or inputs, holding 0, 1, 2 ... from ROW_NUMBERS
-    code, alpha : activation of the layer (FORWARD), or of the layer below (BACKWARD)
-    memory : ``2 rows (padded inputs + padded units) + (inputs + 1) padded units + parts scratch_size`` numbers
-    first, second : X (rows, inputs) and W (inputs, units); delta (rows, units) and W; a (rows, inputs) and delta
-    vector : b (units,), read by FORWARD; db, written by GRADIENT
-    outputs : a (rows, inputs), read by BACKWARD unless `code` is IDENTITY
-    result : f(X W + b), (delta W^T) * f'(a) or a^T delta, written
+    code, alpha : f, which is not softmax
     """
-    numbers, like = pointer(integers), pointer(memory)
-    inputs = first.shape[1] if program == GRADIENT else second.shape[0]
-    _describe(shift(numbers, LAYER), inputs, second.shape[1], like)
-    _describe(shift(numbers, BELOW), 1, inputs, like)
-    for i in range(TEAM, TEAM + TEAM_SIZE):
-        numbers[i] = 0
+    if X.shape[1] != W.shape[0] or W.shape[1] != len(b) or X.size == 0 or W.size == 0:
+        raise ValueError
+    result = np.empty((len(X), len(b)), X.dtype)
+    memory = np.empty((parts, _panel_memory(W.shape[0], W.shape[1])), X.dtype)
     if parts == 1:
-        _part(program, 0, 1, pointer(kernels), numbers, code, alpha, like, first, second, vector, outputs, result)
+        _forward_part(pointer(kernels), X, W, b, code, alpha, result, memory, 0, 1)
     else:
-        _multiply_in_parallel(program, parts, kernels, integers, code, alpha, memory, first, second, vector, outputs,
-                              result)
+        _forward_in_parallel(kernels, X, W, b, code, alpha, result, memory, parts)
+    return result
+
+
+@cache_on_disk
+@njit(nogil=True)
+def backward_product(kernels, delta, W, a, code, alpha, parts):
+    """(delta W^T) * f'(z), (rows, inputs), for delta (rows, units) and W (inputs, units), on `parts` threads.
+
+    Parameters
+    ----------
+    kernels : the table of kernels
+    a : f(z), (rows, inputs); anything where f is the identity
+    code, alpha : f, which is not softmax
+    """
+    if delta.shape[1] != W.shape[1] or delta.size == 0 or W.size == 0 or (
+            code != IDENTITY and (len(a) != len(delta) or a.shape[1] != len(W))):
+        raise ValueError
+    result = np.empty((len(delta), len(W)), W.dtype)
+    zeros = np.zeros(len(W), W.dtype)
+    memory = np.empty((parts, _panel_memory(W.shape[1], W.shape[0])), W.dtype)
+    if parts == 1:
+        _backward_part(pointer(kernels), delta, W, a, code, alpha, result, zeros, memory, 0, 1)
+    else:
+        _backward_in_parallel(kernels, delta, W, a, code, alpha, result, zeros, memory, parts)
+    return result
+
+
+@cache_on_disk
+@njit(nogil=True)
+def gradient_product(kernels, a, delta, parts):
+    """a^T delta (inputs, units) and the sum of the rows of delta, for a (rows, inputs) and delta (rows, units)."""
+    if len(a) != len(delta) or a.size == 0 or delta.size == 0:
+        raise ValueError
+    gradient, bias_gradient = np.empty((a.shape[1], delta.shape[1]), a.dtype), np.empty(delta.shape[1], a.dtype)
+    zeros, one = np.zeros(WIDEST, a.dtype), np.ones(1, a.dtype)
+    memory = np.empty((parts, _strip_memory(len(delta), delta.shape[1])), a.dtype)
+    if parts == 1:
+        _gradient_part(pointer(kernels), a, delta, gradient, bias_gradient, zeros, one, memory, 0, 1)
+    else:
+        _gradient_in_parallel(kernels, a, delta, gradient, bias_gradient, zeros, one, memory, parts)
+    return gradient, bias_gradient

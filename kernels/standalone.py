@@ -7,16 +7,18 @@ losses and optimizers are named by the codes of `activations`, `losses` and `upd
 
 from __future__ import annotations
 
-import threading
+import functools
 from typing import Any
 
 import numpy as np
-from numba import config
+from numba import config, types
+from numba.core.errors import NumbaError
 
+from ..validation import check_integer, check_number
 from . import activations, batches, layout, losses, products, updates
-from .dense import backward, gradient
+from .array_tile import array_tile
 from .linking import FLOATS, kernel_table
-from .simd import TILE_VECTORS, lanes_of
+from .simd import lanes_of
 from .threading_layer import LEAST_PARALLEL_WORK, team_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -24,12 +26,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 def _check(name: str, array: Any, shape: tuple[int | None, ...], dtype: np.dtype[Any] | None = None) -> Array:
     """Return `array` in C order if it has the shape (None for any length but 0) and dtype."""
-    # What is as it should be passes without more ado: a small product takes hardly longer than these checks.
-    if (type(array) is np.ndarray and array.dtype in ((dtype,) if dtype else FLOATS) and array.flags.carray
-            and array.ndim == len(shape) and all(n and m in (None, n) for n, m in zip(array.shape, shape))):  # noqa: B905
-        return array
-    if not isinstance(array, np.ndarray):
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} must be an array, got {type(array).__name__}")
+    array = array.view(np.ndarray)
     allowed = ("float32", "float64") if dtype is None else (np.dtype(dtype).name,)
     if array.dtype.name not in allowed or not array.dtype.isnative:
         raise TypeError(f"{name} must be of dtype {' or '.join(allowed)}, got {array.dtype}")
@@ -40,20 +39,18 @@ def _check(name: str, array: Any, shape: tuple[int | None, ...], dtype: np.dtype
     return np.require(array, requirements=["C", "A", "W"])
 
 
+# What compiled products raise for arrays that are no matrices of one dtype in C order, or whose shapes do not match.
+# They find it out in a tenth of the time of checks in Python, which then tell what is wrong, or copy what can be used.
+NOT_AS_IT_SHOULD_BE = (AttributeError, IndexError, KeyError, TypeError, ValueError, NumbaError)
+
+
 def _check_code(name: str, code: Any, codes: range) -> int:
-    if isinstance(code, bool) or not isinstance(code, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer code from 0 to {codes[-1]}, got {code!r}")
-    if code not in codes:
-        raise ValueError(f"{name} must be an integer code from 0 to {codes[-1]}, got {code!r}")
-    return int(code)
+    return code if type(code) is int and code in codes else check_integer(name, code, low=codes[0], high=codes[-1])
 
 
 def _check_threads(threads: Any) -> int:
-    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
-        raise TypeError(f"threads must be an integer from 1 to {config.NUMBA_NUM_THREADS}, got {threads!r}")
-    if not 1 <= threads <= config.NUMBA_NUM_THREADS:
-        raise ValueError(f"threads must be an integer from 1 to {config.NUMBA_NUM_THREADS}, got {threads!r}")
-    return int(threads)
+    return 1 if type(threads) is int and threads == 1 else check_integer(
+        "threads", threads, low=1, high=config.NUMBA_NUM_THREADS)
 
 
 ACTIVATIONS = range(activations.SOFTMAX + 1)
@@ -89,47 +86,32 @@ def _row_scratch(units: int, dtype: np.dtype[Any]) -> Array:
     return layout.aligned_zeros(layout.row_scratch_size(units, dtype.itemsize), dtype)
 
 
-class _Memory(threading.local):
-    """What the products of one thread work in; it grows with the largest product."""
-
-    def __init__(self) -> None:
-        self.numbers = {np.dtype(dtype): layout.aligned_zeros(0, np.dtype(dtype)) for dtype in ("float32", "float64")}
-        self.integers = np.zeros(0, np.int64)
-
-    def reserve(self, dtype: np.dtype[Any], rows: int, inputs: int, units: int, threads: int) -> tuple[Array, Array]:
-        """Return the two arrays that `products.multiply` takes."""
-        lanes = lanes_of(dtype.itemsize)
-        padded_inputs, padded_units = layout.round_up(inputs, lanes), layout.round_up(units, lanes)
-        size = (2 * rows * (padded_inputs + padded_units) + (inputs + 1) * padded_units
-                + threads * (padded_units + 1) * TILE_VECTORS * lanes)
-        if len(self.numbers[dtype]) < size:
-            self.numbers[dtype] = layout.aligned_zeros(size, dtype)
-        count = products.ROW_NUMBERS + max(rows, inputs)
-        if len(self.integers) < count:
-            self.integers = np.zeros(2 * count, np.int64)
-            self.integers[products.ROW_NUMBERS :] = np.arange(2 * count - products.ROW_NUMBERS)
-        return self.numbers[dtype], self.integers
+@functools.cache
+def _product_kernels(dtype: np.dtype[Any]) -> Array:
+    """Compile the products for a dtype, or load them from the cache; return the table of kernels."""
+    matrix, vector = FLOATS[dtype][:, ::1], FLOATS[dtype][::1]
+    kernels, integer, number = types.int64[::1], types.int64, types.float64
+    for product, arguments in (
+        (products.forward_product, (kernels, matrix, matrix, vector, integer, number, integer)),
+        (products.backward_product, (kernels, matrix, matrix, matrix, integer, number, integer)),
+        (products.gradient_product, (kernels, matrix, matrix, integer)),
+    ):
+        product.disable_compile(False)
+        product.compile(arguments)
+        product.disable_compile()  # for arrays of other kinds they raise TypeError
+    return kernel_table(dtype, array_tile)
 
 
-_memory = _Memory()
-
-
-def _multiply(program: int, threads: int, activation: int, alpha: float, first: Array, second: Array, vector: Array,
-              outputs: Array, result: Array) -> None:
-    """Call `products.multiply` on up to `threads` threads."""
-    inputs, units = result.shape if program == products.GRADIENT else second.shape
-    rows = len(first)
-    if threads > 1 and rows * inputs * units < LEAST_PARALLEL_WORK:
-        threads = 1
-    numbers, integers = _memory.reserve(first.dtype, rows, inputs, units, threads)
-    kernels = kernel_table(first.dtype, backward, gradient, batches.unstage_rows)
-    if threads == 1:
-        products.multiply(program, 1, kernels, integers, activation, alpha, numbers, first, second, vector, outputs,
-                          result)
-        return
+def _multiply(product: Any, work: int, threads: int, arrays: tuple[Array, ...], *arguments: Any) -> Any:
+    """Call one of the compiled products, on up to `threads` threads."""
+    for array in arrays:
+        if type(array) is not np.ndarray:  # Numba takes a masked one, and what is behind the mask
+            raise TypeError
+    kernels = _product_kernels(arrays[0].dtype)
+    if threads == 1 or work < LEAST_PARALLEL_WORK:
+        return product(kernels, *arrays, *arguments, 1)
     with team_of(threads) as parts:
-        products.multiply(program, parts, kernels, integers, activation, alpha, numbers, first, second, vector,
-                          outputs, result)
+        return product(kernels, *arrays, *arguments, parts)
 
 
 def dense_forward(X: Array, weights: Array, bias: Array, activation: int = activations.IDENTITY, alpha: float = 0.0,
@@ -151,21 +133,30 @@ def dense_forward(X: Array, weights: Array, bias: Array, activation: int = activ
     -------
     array (rows, units)
     """
-    X = _check("X", X, (None, None))
-    weights = _check("weights", weights, (None, None), X.dtype)
-    inputs, units = weights.shape
-    X = _check("X", X, (None, inputs))
-    bias = _check("bias", bias, (units,), X.dtype)
-    activation = _check_code("activation", activation, ACTIVATIONS)
-    result = np.empty((len(X), units), X.dtype)
-    _multiply(products.FORWARD, _check_threads(threads), activation, float(alpha), X, weights, bias, X, result)
-    return result
+    activation, threads = _check_code("activation", activation, ACTIVATIONS), _check_threads(threads)
+    alpha = alpha if type(alpha) is float else check_number("alpha", alpha)
+    if activation == activations.SOFTMAX:
+        return activate(dense_forward(X, weights, bias, threads=threads), activation)
+
+    def product() -> Array:
+        result: Array = _multiply(products.forward_product, X.size * len(bias), threads, (X, weights, bias),
+                                  activation, alpha)
+        return result
+
+    try:
+        return product()
+    except NOT_AS_IT_SHOULD_BE:
+        X = _check("X", X, (None, None))
+        weights = _check("weights", weights, (None, None), X.dtype)
+        X = _check("X", X, (None, len(weights)))
+        bias = _check("bias", bias, (weights.shape[1],), X.dtype)
+        return product()
 
 
 def activate(z: Array, activation: int, alpha: float = 0.0) -> Array:
     """f(z), element by element; softmax by rows. z is (rows, units)."""
     z = _check("z", z, (None, None))
-    activation = _check_code("activation", activation, ACTIVATIONS)
+    activation, alpha = _check_code("activation", activation, ACTIVATIONS), check_number("alpha", alpha)
     kernels, (rows, units) = kernel_table(z.dtype), z.shape
     if activation == activations.SOFTMAX:
         panels = _to_panels(z)
@@ -180,7 +171,7 @@ def activation_backward(delta: Array, a: Array, activation: int, alpha: float = 
     """Loss by z from loss by a = f(z): delta * f'(z), computed from a; for softmax, p (delta - sum p delta)."""
     delta = _check("delta", delta, (None, None))
     a = _check("a", a, delta.shape, delta.dtype)
-    activation = _check_code("activation", activation, ACTIVATIONS)
+    activation, alpha = _check_code("activation", activation, ACTIVATIONS), check_number("alpha", alpha)
     kernels, (rows, units) = kernel_table(a.dtype), a.shape
     if activation == activations.SOFTMAX:
         deltas = _to_panels(delta)
@@ -209,8 +200,7 @@ def loss_and_delta(outputs: Array, targets: Array, loss: int, parameter: float =
     """
     outputs = _check("outputs", outputs, (None, None))
     loss = _check_code("loss", loss, LOSSES)
-    if loss == losses.HUBER and not parameter > 0.0:
-        raise ValueError(f"parameter must be a number above 0 for Huber's loss, got {parameter!r}")
+    parameter = check_number("parameter", parameter, low=0.0, above=loss == losses.HUBER)
     rows, units = outputs.shape
     if loss == losses.CROSS_ENTROPY and isinstance(targets, np.ndarray) and targets.ndim == 1:
         targets, kind = _check("targets", targets, (rows,), np.dtype(np.int64)), batches.LABELS
@@ -242,18 +232,27 @@ def dense_backward(delta: Array, weights: Array, a: Array | None = None, activat
     -------
     array (rows, inputs)
     """
-    weights = _check("weights", weights, (None, None))
-    inputs, units = weights.shape
-    delta = _check("delta", delta, (None, units), weights.dtype)
-    rows = len(delta)
-    activation = _check_code("activation", activation, ACTIVATIONS[:-1])
+    activation, threads = _check_code("activation", activation, ACTIVATIONS[:-1]), _check_threads(threads)
+    alpha = alpha if type(alpha) is float else check_number("alpha", alpha)
     if a is None and activation != activations.IDENTITY:
         raise TypeError("a must be an array where the activation is not the identity, got None")
-    outputs = delta if a is None else _check("a", a, (rows, inputs), delta.dtype)
-    result = np.empty((rows, inputs), delta.dtype)
-    _multiply(products.BACKWARD, _check_threads(threads), activation, float(alpha), delta, weights, weights[0],
-              outputs, result)
-    return result
+
+    def product() -> Array:
+        if a is not None and a.shape != (len(delta), len(weights)):
+            raise ValueError
+        arrays = delta, weights, delta if a is None else a
+        result: Array = _multiply(products.backward_product, delta.size * len(weights), threads, arrays, activation,
+                                  alpha)
+        return result
+
+    try:
+        return product()
+    except NOT_AS_IT_SHOULD_BE:
+        weights = _check("weights", weights, (None, None))
+        delta = _check("delta", delta, (None, weights.shape[1]), weights.dtype)
+        if a is not None:
+            a = _check("a", a, (len(delta), len(weights)), delta.dtype)
+        return product()
 
 
 def weight_gradient(a: Array, delta: Array, threads: int = 1) -> tuple[Array, Array]:
@@ -265,12 +264,19 @@ def weight_gradient(a: Array, delta: Array, threads: int = 1) -> tuple[Array, Ar
     threads : int
         As in `dense_forward`.
     """
-    a = _check("a", a, (None, None))
-    delta = _check("delta", delta, (len(a), None), a.dtype)
-    gradient, bias_gradient = np.empty((a.shape[1], delta.shape[1]), a.dtype), np.empty(delta.shape[1], a.dtype)
-    _multiply(products.GRADIENT, _check_threads(threads), activations.IDENTITY, 0.0, a, delta, bias_gradient, a,
-              gradient)
-    return gradient, bias_gradient
+    threads = _check_threads(threads)
+
+    def product() -> tuple[Array, Array]:
+        result: tuple[Array, Array] = _multiply(products.gradient_product, a.size * delta.shape[1], threads,
+                                                (a, delta))
+        return result
+
+    try:
+        return product()
+    except NOT_AS_IT_SHOULD_BE:
+        a = _check("a", a, (None, None))
+        delta = _check("delta", delta, (len(a), None), a.dtype)
+        return product()
 
 
 def update(

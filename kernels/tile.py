@@ -36,7 +36,7 @@ PANELS_AT_ONCE = {1: 4, 2: 3, 3: 2}
 PREFETCH_STEPS = 8
 
 
-class _Tile:
+class RegisterTile:
     """The accumulators of a tile while its code is emitted."""
 
     def __init__(self, builder: ir.IRBuilder, vector: Vector, height: int, vectors: int) -> None:
@@ -78,7 +78,8 @@ class _Tile:
 
 
 @contextmanager
-def _loop(builder: ir.IRBuilder, count: ir.Value, *starts: ir.Value) -> Iterator[tuple[list[ir.Value], list[ir.Value]]]:
+def counted_loop(builder: ir.IRBuilder, count: ir.Value,
+                 *starts: ir.Value) -> Iterator[tuple[list[ir.Value], list[ir.Value]]]:
     """Emit a loop of `count` rounds with variables that begin as `starts`; the body fills in their next values.
 
     Yields the list of variables, the round's number first, and the list to put the next values in.
@@ -98,7 +99,7 @@ def _loop(builder: ir.IRBuilder, count: ir.Value, *starts: ir.Value) -> Iterator
     builder.position_at_end(after)
 
 
-def _function(module: ir.Module, name: str, parameters: list[ir.Type]) -> tuple[ir.Function, ir.IRBuilder]:
+def internal_function(module: ir.Module, name: str, parameters: list[ir.Type]) -> tuple[ir.Function, ir.IRBuilder]:
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), parameters), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
@@ -112,12 +113,12 @@ def _row_tile_function(module: ir.Module, height: int, vectors: int, panels: int
     name = f"fastmlp_row_tile_{height}x{vectors}x{panels}_{vector.dtype}"
     if name in module.globals:
         return module.globals[name]
-    function, builder = _function(module, name, parameters)
+    function, builder = internal_function(module, name, parameters)
     repeat, inputs, a, rows, first_row, b, b_panel, c, c_panel = function.args
     lanes, width = vector.lanes, vectors * vector.lanes
     a_width = TILE_VECTORS * lanes
     element_bytes = vector.dtype.bitwidth // 8
-    tile = _Tile(builder, vector, height, vectors * panels)
+    tile = RegisterTile(builder, vector, height, vectors * panels)
     places = [(panel, INT64(v * lanes)) for panel in range(panels) for v in range(vectors)]
 
     def b_vectors(row: ir.Value) -> list[ir.Value]:
@@ -127,7 +128,7 @@ def _row_tile_function(module: ir.Module, height: int, vectors: int, panels: int
 
     def panel_of_a(a_row: ir.Value, row: ir.Value, count: ir.Value, stride: int) -> None:
         """Go through `count` columns of a panel of A whose rows are `stride` apart; `row` is the first one's of B."""
-        with _loop(builder, count) as ((p,), _):
+        with counted_loop(builder, count) as ((p,), _):
             vectors_of_b = b_vectors(builder.add(row, p))
             if panels > 1:
                 ahead = builder.mul(builder.add(builder.add(row, p), INT64(PREFETCH_STEPS)), INT64(width))
@@ -140,10 +141,10 @@ def _row_tile_function(module: ir.Module, height: int, vectors: int, panels: int
     full_panels = builder.udiv(inputs, INT64(a_width))
     full_inputs = builder.mul(full_panels, INT64(a_width))
     rest = builder.sub(inputs, full_inputs)
-    with _loop(builder, repeat, first_row) as ((_, row), next_row):
+    with counted_loop(builder, repeat, first_row) as ((_, row), next_row):
         bias = b_vectors(inputs)
         tile.set(lambda i, j: bias[j])
-        with _loop(builder, full_panels) as ((q,), _):
+        with counted_loop(builder, full_panels) as ((q,), _):
             first_input = builder.mul(q, INT64(a_width))
             place = builder.add(builder.mul(first_input, rows), builder.mul(row, INT64(a_width)))
             # The processor does not foresee the jump to the next panel.
@@ -174,17 +175,17 @@ def _column_tile_function(module: ir.Module, height: int, vectors: int, vector: 
     name = f"fastmlp_column_tile_{height}x{vectors}_{vector.dtype}"
     if name in module.globals:
         return module.globals[name]
-    function, builder = _function(module, name, parameters)
+    function, builder = internal_function(module, name, parameters)
     repeat, steps, a, a_width, b, c, accumulate = function.args
     lanes, width = vector.lanes, vectors * vector.lanes
-    tile = _Tile(builder, vector, height, vectors)
+    tile = RegisterTile(builder, vector, height, vectors)
     offsets = [[INT64(i * width + j * lanes) for j in range(vectors)] for i in range(height)]
     zero = ir.Constant(tile.kind, None)
-    with _loop(builder, repeat, a, c) as ((_, a_tile, c_tile), following):
+    with counted_loop(builder, repeat, a, c) as ((_, a_tile, c_tile), following):
         tile.set(lambda i, j: zero)
         with builder.if_then(builder.icmp_signed("!=", accumulate, INT64(0))):
             tile.set(lambda i, j: tile.load(c_tile, offsets[i][j]))
-        with _loop(builder, steps, a_tile, b) as ((_, a_row, b_row), next_rows):
+        with counted_loop(builder, steps, a_tile, b) as ((_, a_row, b_row), next_rows):
             vectors_of_b = [tile.load(b_row, INT64(j * lanes)) for j in range(vectors)]
             tile.add_products(lambda i: builder.gep(a_row, [INT64(i)]), vectors_of_b)
             next_rows += [builder.gep(a_row, [a_width]), builder.gep(b_row, [INT64(width)])]
@@ -194,7 +195,7 @@ def _column_tile_function(module: ir.Module, height: int, vectors: int, vector: 
     return function
 
 
-def _call_one_of(builder: ir.IRBuilder, case: ir.Value, functions: dict[int, ir.Function],
+def call_one_of(builder: ir.IRBuilder, case: ir.Value, functions: dict[int, ir.Function],
                  arguments: list[ir.Value]) -> None:
     """Emit a jump to the function whose number is `case`."""
     end = builder.append_basic_block("tile.end")
@@ -230,7 +231,7 @@ def _row_tile(typing_context, height, vectors, panels, repeat, inputs, a, rows, 
                 builder.module, h, TILE_VECTORS, p, vector, parameters)
         case = builder.add(builder.mul(height, INT64(TILE_VECTORS)), vectors)
         case = builder.add(builder.mul(case, INT64(8)), panels)
-        _call_one_of(builder, case, functions, arguments)
+        call_one_of(builder, case, functions, arguments)
         return context.get_dummy_value()
 
     return sig, generate
@@ -250,7 +251,7 @@ def _column_tile(typing_context, height, vectors, repeat, steps, a, a_width, b, 
             for h in range(1, TILE_ROWS + 1) for v in range(1, TILE_VECTORS + 1)
         }
         case = builder.add(builder.mul(height, INT64(TILE_VECTORS)), vectors)
-        _call_one_of(builder, case, functions, arguments)
+        call_one_of(builder, case, functions, arguments)
         return context.get_dummy_value()
 
     return sig, generate

@@ -28,6 +28,8 @@ OPTIMIZERS = {"sgd": updates.SGD, "momentum": updates.MOMENTUM, "nesterov": upda
 CONSTANTS = {"adagrad": {"epsilon": 1e-8}, "adadelta": {"rho": 0.999, "epsilon": 1e-8},
              "rmsprop": {"decay": 0.999, "momentum": 0.9}}
 SHAPES = [(1, 1, 1), (2, 17, 3), (15, 16, 33), (33, 100, 10), (100, 7, 65)]  # rows, inputs, units
+# Of several blocks, strips and panels in each direction; of few rows, whose tiles are wide.
+LARGE = [(1, 70, 200), (3, 600, 5), (8, 300, 100), (130, 1030, 40), (530, 200, 33), (20, 30, 2100), (600, 3, 140)]
 ALPHA = 0.3
 THREADS = min(2, available_threads())
 
@@ -57,6 +59,25 @@ def test_dense_forward(shape: tuple[int, int, int], name: str, dtype: str) -> No
     found = standalone.dense_forward(X, W, b, ACTIVATIONS[name], ALPHA)
     close(found, naive.activation(name, naive.dense(X, W, b), ALPHA), dtype, 4 * inputs)
     np.testing.assert_array_equal(standalone.dense_forward(X, W, b, ACTIVATIONS[name], ALPHA, threads=THREADS), found)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", LARGE)
+def test_large_products(shape: tuple[int, int, int], dtype: str) -> None:
+    rows, inputs, units = shape
+    X, W, b, delta = (numbers(*s, dtype=dtype, seed=i) for i, s in enumerate(
+        ((rows, inputs), (inputs, units), (units,), (rows, units))))
+    products: list[tuple[Callable[..., Any], tuple[Array, ...], list[Array], int]] = [
+        (standalone.dense_forward, (X, W, b), [naive.dense(X, W, b)], inputs),
+        (standalone.dense_backward, (delta, W), [naive.wide(delta) @ naive.wide(W).T], units),
+        (standalone.weight_gradient, (X, delta),
+         [naive.wide(X).T @ naive.wide(delta), naive.wide(delta).sum(axis=0)], rows),
+    ]
+    for function, arguments, wanted, terms in products:
+        one, many = arrays_of(function(*arguments)), arrays_of(function(*arguments, threads=THREADS))
+        for found, again, exact in zip(one, many, wanted, strict=True):
+            close(found, exact, dtype, 8 * terms)
+            np.testing.assert_array_equal(again, found)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -252,6 +273,9 @@ def test_wrong_arguments_are_refused_by_name() -> None:
         (ValueError, "activation", lambda: standalone.dense_forward(a, W, b, -1)),
         (TypeError, "activation", lambda: standalone.dense_forward(a, W, b, "relu")),  # type: ignore[arg-type]
         (TypeError, "activation", lambda: standalone.activate(a, True)),
+        (TypeError, "alpha", lambda: standalone.activate(a, 2, alpha="a")),  # type: ignore[arg-type]
+        (TypeError, "parameter", lambda: standalone.loss_and_delta(delta, delta, 0, "a")),  # type: ignore[arg-type]
+        (TypeError, "X", lambda: standalone.dense_forward(np.ma.array(a), W, b)),
         (TypeError, "activation", lambda: standalone.activate(a, 1.0)),  # type: ignore[arg-type]
         (TypeError, "threads", lambda: standalone.dense_forward(a, W, b, threads=1.0)),  # type: ignore[arg-type]
         (ValueError, "threads", lambda: standalone.weight_gradient(a, delta, threads=0)),

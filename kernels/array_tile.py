@@ -1,0 +1,151 @@
+"""The micro-kernel for matrices as users have them, their elements a fixed distance apart from row to row.
+
+    C[i, j] = S[i, j] + sum over p < steps of A[i, p] * B[p, j]      i < height <= TILE_ROWS, j < columns
+
+The same loops as those of `tile`, which reads and writes panels only. A single product (`products`) gains by leaving
+its arrays where they are: copying them to panels and back took up to half of its time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from . import simd
+from .linking import INT, NUMBERS, kernel
+from .simd import CACHE_LINE, INT32, INT64, TILE_ROWS, TILE_VECTORS, Vector
+from .tile import PREFETCH_STEPS, RegisterTile, call_one_of, counted_loop, internal_function
+
+# Registers side by side in a tile of few rows: with fewer accumulators, multiply-adds would wait for those before.
+MOST_VECTORS = {1: 8, 2: 4, 3: 3, 4: 3}
+
+# A tile of so few rows waits for memory more than for multiply-adds: B is asked for in advance.
+MOST_ROWS_TO_PREFETCH = 4
+
+MASKED = 0  # in place of the number of vectors: one, of which only the first columns are there
+
+
+class _Columns:
+    """The vectors that the columns of a tile are read and written in.
+
+    The last one ends with the last column, and may overlap the one before it: nothing beyond the columns is touched.
+    Where there are fewer columns than fill a register, its other lanes are masked out.
+    """
+
+    def __init__(self, tile: RegisterTile, columns: ir.Value, *, masked: bool) -> None:
+        builder, lanes = tile.builder, tile.vector.lanes
+        self.tile = tile
+        self.offsets = [INT64(j * lanes) for j in range(tile.vectors - 1)]
+        self.offsets.append(INT64(0) if masked else builder.sub(columns, INT64(lanes)))
+        self.mask: ir.Value | None = None
+        if masked:
+            positions = ir.VectorType(INT64, lanes)
+            self.mask = builder.icmp_signed("<", ir.Constant(positions, list(range(lanes))),
+                                            simd.splat(builder, columns, positions))
+
+    def load(self, base: ir.Value) -> list[ir.Value]:
+        """Emit the vectors of the row at `base`."""
+        if self.mask is None:
+            return [self.tile.load(base, offset) for offset in self.offsets]
+        return [self._masked("load", [self._place(base), self._alignment(), self.mask,
+                                      ir.Constant(self.tile.kind, None)], self.tile.kind)]
+
+    def store(self, base: ir.Value, values: list[ir.Value]) -> None:
+        """Emit the writing of the vectors of the row at `base`."""
+        builder = self.tile.builder
+        if self.mask is None:
+            for value, offset in zip(values, self.offsets, strict=True):
+                stored = builder.store(value, simd.vector_pointer(builder, base, self.tile.kind, offset))
+                stored.align = self.tile.vector.dtype.bitwidth // 8
+        else:
+            self._masked("store", [values[0], self._place(base), self._alignment(), self.mask], ir.VoidType())
+
+    def _place(self, base: ir.Value) -> ir.Value:
+        return self.tile.builder.bitcast(base, self.tile.kind.as_pointer())
+
+    def _alignment(self) -> ir.Value:
+        return INT32(self.tile.vector.dtype.bitwidth // 8)
+
+    def _masked(self, what: str, arguments: list[ir.Value], result: ir.Type) -> ir.Value:
+        """Emit a call of ``llvm.masked.load`` or ``llvm.masked.store``."""
+        name = f"v{self.tile.vector.lanes}f{self.tile.vector.dtype.bitwidth}"
+        function = cgutils.get_or_insert_function(
+            self.tile.builder.module, ir.FunctionType(result, [value.type for value in arguments]),
+            f"llvm.masked.{what}.{name}.p0{name}")
+        return self.tile.builder.call(function, arguments)
+
+
+def _tile_function(module: ir.Module, height: int, vectors: int, vector: Vector,
+                   parameters: list[ir.Type]) -> ir.Function:
+    """Emit the loop of a tile of one height and width."""
+    name = f"fastmlp_array_tile_{height}x{vectors}_{vector.dtype}"
+    if name in module.globals:
+        return module.globals[name]
+    function, builder = internal_function(module, name, parameters)
+    repeat, steps, columns, a, a_row, a_step, b, b_step, s, s_row, c, c_row = function.args
+    tile = RegisterTile(builder, vector, height, max(vectors, 1))
+    of_tile = _Columns(tile, columns, masked=vectors == MASKED)
+
+    def multiples(distance: ir.Value) -> list[ir.Value]:
+        return [builder.mul(distance, INT64(i)) for i in range(height + 1)]
+
+    a_rows, s_rows, c_rows = multiples(a_row), multiples(s_row), multiples(c_row)
+    with counted_loop(builder, repeat, a, s, c) as ((_, a_tile, s_tile, c_tile), following):
+        starts = [of_tile.load(builder.gep(s_tile, [row])) for row in s_rows[:height]]
+        tile.set(lambda i, j: starts[i][j])
+        with counted_loop(builder, steps, a_tile, b) as ((_, a_column, b_row), next_step):
+            if height <= MOST_ROWS_TO_PREFETCH:
+                ahead = builder.gep(b_row, [builder.mul(b_step, INT64(PREFETCH_STEPS))])
+                for line in range(0, tile.vectors * vector.lanes, CACHE_LINE * 8 // vector.dtype.bitwidth):
+                    simd.emit_prefetch(builder, builder.gep(ahead, [INT64(line)]))
+            tile.add_products(lambda i: builder.gep(a_column, [a_rows[i]]), of_tile.load(b_row))
+            next_step += [builder.gep(a_column, [a_step]), builder.gep(b_row, [b_step])]
+        for row, places in zip(c_rows[:height], tile.sums, strict=True):
+            of_tile.store(builder.gep(c_tile, [row]), [builder.load(place) for place in places])
+        following += [builder.gep(base, [rows[height]])
+                      for base, rows in ((a_tile, a_rows), (s_tile, s_rows), (c_tile, c_rows))]
+    builder.ret_void()
+    return function
+
+
+@intrinsic
+def _array_tile(typing_context, height, vectors, repeat, steps, columns, a, a_row, a_step, b, b_step, s, s_row, c,
+                c_row):
+    integer = types.int64
+    sig = types.void(*[integer] * 5, a, integer, integer, a, integer, a, integer, a, integer)
+
+    def generate(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
+        height, vectors, *arguments = values
+        parameters = [value.type for value in arguments]
+        vector = Vector(sig.args[5].dtype)
+        most = max(MOST_VECTORS.values())
+        functions = {
+            h * (most + 1) + v: _tile_function(builder.module, h, v, vector, parameters)
+            for h in range(1, TILE_ROWS + 1) for v in range(MASKED, MOST_VECTORS.get(h, TILE_VECTORS) + 1)
+        }
+        case = builder.add(builder.mul(height, INT64(most + 1)), vectors)
+        call_one_of(builder, case, functions, arguments)
+        return context.get_dummy_value()
+
+    return sig, generate
+
+
+@kernel(INT, INT, INT, INT, INT, NUMBERS, INT, INT, NUMBERS, INT, NUMBERS, INT, NUMBERS, INT, on_demand=True)
+def array_tile(height, vectors, repeat, steps, columns, a, a_row, a_step, b, b_step, s, s_row, c, c_row):
+    """`repeat` tiles one below the other.
+
+    Parameters
+    ----------
+    height, vectors : size of the tile; at most TILE_ROWS, and MOST_VECTORS of the height, else TILE_VECTORS
+    steps : number of products in a sum
+    columns : more than fill ``vectors - 1`` registers, at most as many as fill all; for MASKED less than fill one
+    a, a_row, a_step : A, elements from one of its rows to the next, and from one step to the next
+    b, b_step : B, elements from one step to the next
+    s, s_row : S, elements from one of its rows to the next; what the sums begin with
+    c, c_row : C, elements from one of its rows to the next; it may be S
+    """
+    _array_tile(height, vectors, repeat, steps, columns, a, a_row, a_step, b, b_step, s, s_row, c, c_row)
