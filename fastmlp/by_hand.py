@@ -27,6 +27,7 @@ class StepByHand:
         self.gradients: NDArray[Any] | None = None
         self.source: Source | None = None
         self.targets: Targets | None = None
+        self.rows_of_update = 0  # rows of `backward` since the last update: each has random numbers of its own
         self._call: engine.Call | None = None
 
     def forward(self, X: Any) -> NDArray[Any]:
@@ -52,12 +53,14 @@ class StepByHand:
         gradients = call.kept(layout.GRADIENTS)
         count = len(self.trainer.model.network.parameters)
         call.context[layout.ACCUMULATE] = self.gradients is not None
+        call.context[layout.FIRST_ROW] = self.rows_of_update
         if self.gradients is not None:
             gradients[:count] = self.gradients
         self._run(call, self.source.rows)
         call.forget(layout.X)
         call.forget(layout.Y)
         self.gradients = gradients[:count].copy()
+        self.rows_of_update += self.source.rows
 
     def update(self, rates: NDArray[np.float64]) -> None:
         if self.gradients is None:
@@ -67,6 +70,7 @@ class StepByHand:
         call.set_steps(0, rates)
         self._run(call, call.rows)
         self.trainer.steps += 1
+        self.rows_of_update = 0
 
     def _prepared(self, rows: int, phase: int) -> engine.Call:
         """Return a call for a phase of a step of so many rows."""

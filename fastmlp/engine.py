@@ -417,16 +417,19 @@ class ThreadChoice:
             self._trial = 1
 
 
-def prediction_call(network: Network, samples: int) -> Call:
-    """Return this thread's call for predictions and evaluations, with room for `samples` rows."""
+def take_prediction_call(network: Network, samples: int) -> Call:
+    """Take this thread's call for predictions and evaluations, with room for `samples` rows.
+
+    It is to be put back as ``network.calls.prediction``. Until then it is nobody else's: what interrupts a prediction,
+    such as a handler of signals, and predicts itself gets another one.
+    """
     rows = min(network.chunk_rows, samples)
     threads = threads_for(samples * network.work)
-    call: Call | None = getattr(network.calls, "prediction", None)
+    call: Call | None = network.calls.__dict__.pop("prediction", None)
     if call is None or call.rows < rows or call.threads < threads:
         call = Call(network, rows, threads, shared=network.shares_chunks, training=False)
         call.context[layout.SHARES_CHUNKS] = network.shares_chunks
         call.keep(layout.ORDER, np.zeros(rows * threads, np.int64))
-        network.calls.prediction = call
     # Not `rows`, but what the call has room for: the loss is summed by chunks, and has the same bits in every call.
     call.context[layout.ROWS] = call.rows
     return call
@@ -464,7 +467,10 @@ def predict(network: Network, X: Any) -> Array:
     rows = len(X) if network.reads_directly(X) else 0
     if 0 < rows * network.work < LEAST_PARALLEL_WORK:
         results = np.empty((rows, network.outputs), network.dtype)
-        if epoch.predict(prediction_call(network, rows).context, X, results):
+        call = take_prediction_call(network, rows)
+        not_finite = epoch.predict(call.context, X, results)
+        network.calls.prediction = call
+        if not_finite:
             require_finite("X", X, network.dtype)
         return results
     source = check_inputs(X, network.inputs, network.dtype, finite=False, empty=True)
@@ -474,7 +480,7 @@ def predict(network: Network, X: Any) -> Array:
         require_finite("X", array, network.dtype)
     results = np.empty((source.rows, network.outputs), network.dtype)
     if source.rows:
-        call = prediction_call(network, source.rows)
+        call = take_prediction_call(network, source.rows)
         call.set_inputs(source)
         call.context[layout.ROWS] = _even_chunk_rows(call, source.rows)
         call.context[layout.ROW_LOSSES] = 0
@@ -482,6 +488,7 @@ def predict(network: Network, X: Any) -> Array:
         call.context[layout.X_NOT_FINITE] = 0
         _predict_timed(call, source.rows * network.work)
         call.forget(layout.X)
+        network.calls.prediction = call
         if call.context[layout.X_NOT_FINITE]:
             require_finite("X", source.array, network.dtype)
     return results
@@ -489,7 +496,7 @@ def predict(network: Network, X: Any) -> Array:
 
 def evaluate(network: Network, source: Source, targets: Targets) -> tuple[float, float]:
     """Return the mean loss, weighted if the targets have weights, and the share of right predictions, which is not."""
-    call = prediction_call(network, source.rows)
+    call = take_prediction_call(network, source.rows)
     call.set_inputs(source)
     call.set_targets(targets)
     chunks = -(-source.rows // call.rows)
@@ -500,5 +507,6 @@ def evaluate(network: Network, source: Source, targets: Targets) -> tuple[float,
     _predict_timed(call, source.rows * network.work)
     for place in (layout.X, layout.Y, layout.LOSSES, layout.HITS, layout.ROW_LOSSES):
         call.forget(place)
+    network.calls.prediction = call
     total = source.rows if targets.weights is None else targets.weights.sum()
     return float(losses.sum() / total), float(hits.sum() / source.rows)

@@ -75,7 +75,7 @@ def _group_gradients(kernels, context, parameters, scratch, index, rows, scale, 
         for row in range(begin, end, context[layout.PASS_ROWS]):
             count = min(context[layout.PASS_ROWS], end - row)
             forward_backward(kernels, context, parameters, workspace, scratch, shift(index, row), count, scale,
-                             shift(row_losses, row), update, row, 0, 1)
+                             shift(row_losses, row), update, context[layout.FIRST_ROW] + row, 0, 1)
             weight_gradients(kernels, context, parameters, workspace, scratch, count, WRITE_GRADIENT, coefficients,
                              gradients, int(row > begin or keeps_sum), index, 0, 0, 1)
 
@@ -158,7 +158,7 @@ def train_part(kernels, part, parts, parameters, context):
                     count = min(context[layout.PASS_ROWS], rows - row)
                     is_last = row + count == rows
                     forward_backward(kernels, context, parameters, workspace, scratch, shift(index, row), count, scale,
-                                     shift(row_losses, row), update, row, part, parts)
+                                     shift(row_losses, row), update, context[layout.FIRST_ROW] + row, part, parts)
                     if is_last and part == 0:
                         _record_loss(context, row_losses, rows, total_weight, step)
                     weight_gradients(kernels, context, parameters, workspace, scratch, count,

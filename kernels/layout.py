@@ -280,7 +280,8 @@ ROW_NUMBERS = 67  # address: 0, 1, 2 ... PASS_ROWS - 1
 SHARES_CHUNKS = 68  # 1 if all threads go through each chunk together, by panels (prediction)
 ORDER_STRIDE = 69  # SAMPLES if ORDER holds the orders of several epochs, one after the other; else 0
 SQUARED_WEIGHTS = 70  # address: float64, the sum of the squares of all weights after each epoch; 0 if not wanted
-CONTEXT_FIELDS = 71
+FIRST_ROW = 71  # rows of an update that went before those of its batch, in calls of their own
+CONTEXT_FIELDS = 72
 
 # Values of PHASES, which may be added.
 GRADIENT, UPDATE = 1, 2

@@ -386,12 +386,37 @@ def test_prediction_really_uses_the_threads(threads: Callable[[int], None], monk
     assert used == [1, 2, 2]
 
 
+@pytest.mark.parametrize("moment", ["set_inputs", "predict", "forget"])
+def test_a_prediction_may_interrupt_another(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a handler of signals does that predicts, or evaluates, between any two lines."""
+    rng = np.random.default_rng(0)
+    model, X, others = MLP([20, 10, 3]), rng.normal(size=(300, 20)), rng.normal(size=(500, 20))
+    y, trainer = rng.integers(0, 3, 300), Trainer(model)
+    wanted = model.forward(X), model.forward(others), trainer.evaluate(X, y)
+    plain, nested = getattr(engine.Call, moment), []
+
+    def interrupted(call: Any, *arguments: Any) -> Any:
+        result = plain(call, *arguments)
+        if not nested:
+            nested.append(None)
+            nested[0] = (model.forward(others), trainer.evaluate(X, y))
+        return result
+
+    monkeypatch.setattr(engine.Call, moment, interrupted)
+    np.testing.assert_array_equal(model.forward(X), wanted[0])
+    np.testing.assert_array_equal(nested[0][0], wanted[1])
+    assert nested[0][1] == wanted[2]
+    nested.clear()
+    assert trainer.evaluate(X, y) == wanted[2]
+    assert nested[0][1] == wanted[2]
+
+
 def test_few_rows_are_shared_out_evenly(threads: Callable[[int], None]) -> None:
     threads(2)
     model = MLP([300, 100, 10])
     shares = []
     for rows in (1, 40, 64, 200, 700, 10_000):
-        call = engine.prediction_call(model.network, rows)
+        call = engine.take_prediction_call(model.network, rows)
         chunk = engine._even_chunk_rows(call, rows)
         assert min(rows, engine.LEAST_CHUNK_ROWS) <= chunk <= model.network.chunk_rows
         shares.append(-(-rows // chunk))

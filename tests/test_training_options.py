@@ -330,6 +330,25 @@ def test_a_loop_by_hand_gives_the_bits_of_fit(dtype: str, rows: int, options: di
     assert trainers[0].steps == trainers[1].steps == trainers[2].steps == 4
 
 
+@pytest.mark.parametrize("options", ({"input_dropout": 0.3}, {"input_noise": 0.5}, {}), ids=str)
+def test_gradients_summed_by_hand_are_those_of_accumulation(options: dict[str, Any]) -> None:
+    X, y = data(40, 12, 4, "labels")
+    models = [MLP([12, Dense(20, "tanh", dropout=0.5), 4], dtype="float64", seed=0) for _ in range(2)]
+    accumulating = Trainer(models[0], optimizer="sgd", learning_rate=0.1, batch_size=10, accumulation=2, **options)
+    accumulating.fit(X, y, epochs=1, shuffle=False, progress=False)
+    by_hand = Trainer(models[1], optimizer="sgd", learning_rate=0.05, **options)  # of a sum of two means
+    for begin in range(0, 40, 10):
+        if begin % 20 == 0:
+            by_hand.zero_gradients()
+        by_hand.forward(X[begin : begin + 10])
+        by_hand.compute_loss(y[begin : begin + 10])
+        by_hand.backward()
+        if begin % 20 == 10:
+            by_hand.update()
+    for a, b in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
+
+
 def test_gradients_add_up_until_they_are_zeroed() -> None:
     model, X, y = case("cross_entropy", [Dense(9, "tanh")], rows=30)
     trainer = Trainer(model)
