@@ -87,4 +87,4 @@ class StepByHand:
         return call
 
     def _run(self, call: engine.Call, rows: int) -> None:
-        call.train(engine.threads_for(engine.training_work(self.trainer.model.network, rows)))
+        call.train(engine.threads_for_call(engine.training_work(self.trainer.model.network, rows)))

@@ -24,7 +24,7 @@ from .kernels.noise import add_noise, drop
 from .kernels.simd import TILE_ROWS, TILE_VECTORS, lanes_of
 from .kernels.special import maxout, maxout_backward
 from .kernels.team import TEAM_SIZE
-from .kernels.threading_layer import LEAST_PARALLEL_WORK
+from .kernels.threading_layer import CALL_TO_STEP, LEAST_PARALLEL_WORK
 from .kernels.tile import column_tile
 from .kernels.updates import COEFFICIENTS, LOSS_SCALE, SETTINGS
 from .threads import get_num_threads, team_of
@@ -331,8 +331,13 @@ def training_work(network: Network, rows: int) -> int:
 
 
 def threads_for(work: int) -> int:
-    """Number of threads for a call of `work` multiply-adds."""
+    """Number of threads for steps of `work` multiply-adds, one after the other."""
     return get_num_threads() if work >= LEAST_PARALLEL_WORK else 1
+
+
+def threads_for_call(work: int) -> int:
+    """Number of threads for a call of `work` multiply-adds on its own: a prediction, or a single step."""
+    return threads_for(work // CALL_TO_STEP)
 
 
 @functools.cache
@@ -367,11 +372,13 @@ class ThreadChoice:
     dtype : of the network
     work : int
         Multiply-adds of a step, or of a prediction.
+    many : int
+        Number of threads to choose from.
     """
 
-    def __init__(self, dtype: np.dtype[Any], work: int) -> None:
+    def __init__(self, dtype: np.dtype[Any], work: int, many: int) -> None:
         self.work = work
-        self.many = threads_for(work)
+        self.many = many
         self.threads = self.many
         self._suspect = 0.9 * tile_speed(dtype) if self.many > 1 else 0.0
         self._speeds: dict[int, float] = {}
@@ -380,9 +387,9 @@ class ThreadChoice:
         self._wait = SECONDS_BETWEEN_TRIALS[0]  # on one thread, until all of them are tried again
         self._trial: int | None = None
 
-    def suits(self, work: int) -> bool:
+    def suits(self, work: int, many: int) -> bool:
         """Whether this choice was made for calls like those, and the number of threads is still the same."""
-        return self.work == work and self.many == threads_for(work)
+        return self.work == work and self.many == many
 
     def next(self) -> tuple[int, float]:
         """Return the number of threads of the next call and the seconds it may take."""
@@ -424,7 +431,7 @@ def take_prediction_call(network: Network, samples: int) -> Call:
     such as a handler of signals, and predicts itself gets another one.
     """
     rows = min(network.chunk_rows, samples)
-    threads = threads_for(samples * network.work)
+    threads = threads_for_call(samples * network.work)
     call: Call | None = network.calls.__dict__.pop("prediction", None)
     if call is None or call.rows < rows or call.threads < threads:
         call = Call(network, rows, threads, shared=network.shares_chunks, training=False)
@@ -447,8 +454,9 @@ def _predict_timed(call: Call, work: int) -> None:
     """Run a prediction or evaluation of `work` multiply-adds on one thread or many, as `ThreadChoice` says."""
     network = call.network
     choice: ThreadChoice | None = getattr(network.calls, "choice", None)
-    if choice is None or not choice.suits(work):
-        choice = network.calls.choice = ThreadChoice(network.dtype, work)
+    many = threads_for_call(work)
+    if choice is None or not choice.suits(work, many):
+        choice = network.calls.choice = ThreadChoice(network.dtype, work, many)
     threads, _ = choice.next()
     began = time.perf_counter()
     call.predict(threads)
@@ -465,7 +473,7 @@ def predict(network: Network, X: Any) -> Array:
     """
     # What needs no conversion and no second thread is called with as little Python as can be.
     rows = len(X) if network.reads_directly(X) else 0
-    if 0 < rows * network.work < LEAST_PARALLEL_WORK:
+    if 0 < rows * network.work < CALL_TO_STEP * LEAST_PARALLEL_WORK:
         results = np.empty((rows, network.outputs), network.dtype)
         call = take_prediction_call(network, rows)
         not_finite = epoch.predict(call.context, X, results)

@@ -353,7 +353,7 @@ class Trainer:
             call.set_steps(0, rates)
             call.context[layout.NOT_FINITE] = 0
             try:
-                call.train(engine.threads_for(engine.training_work(network, source.rows)))
+                call.train(engine.threads_for_call(engine.training_work(network, source.rows)))
             finally:
                 self.steps += int(call.context[layout.STEPS_DONE])
                 call.forget(layout.X)
@@ -615,8 +615,9 @@ class Trainer:
         """Return what earlier calls of `fit` have learned about the number of threads, or a new start."""
         network = self.model.network
         work = engine.training_work(network, rows)
-        if self._choice is None or not self._choice.suits(work):
-            self._choice = engine.ThreadChoice(network.dtype, work)
+        many = engine.threads_for(work)
+        if self._choice is None or not self._choice.suits(work, many):
+            self._choice = engine.ThreadChoice(network.dtype, work, many)
         return self._choice
 
 

@@ -19,7 +19,7 @@ from . import activations, batches, layout, losses, products, updates
 from .array_tile import array_tile
 from .linking import FLOATS, kernel_table
 from .simd import lanes_of
-from .threading_layer import LEAST_PARALLEL_WORK, team_of
+from .threading_layer import CALL_TO_STEP, LEAST_PARALLEL_WORK, team_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -108,7 +108,7 @@ def _multiply(product: Any, work: int, threads: int, arrays: tuple[Array, ...], 
         if type(array) is not np.ndarray:  # Numba takes a masked one, and what is behind the mask
             raise TypeError
     kernels = _product_kernels(arrays[0].dtype)
-    if threads == 1 or work < LEAST_PARALLEL_WORK:
+    if threads == 1 or work < CALL_TO_STEP * LEAST_PARALLEL_WORK:
         return product(kernels, *arrays, *arguments, 1)
     with team_of(threads) as parts:
         return product(kernels, *arrays, *arguments, parts)

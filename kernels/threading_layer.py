@@ -8,8 +8,10 @@ import sys
 import threading
 from collections.abc import Iterator
 
-# Multiply-adds of a call below which it runs on one thread: waking the others costs more.
+# Multiply-adds of a step among many below which it runs on one thread: waiting for the others costs more.
 LEAST_PARALLEL_WORK = 400_000
+
+CALL_TO_STEP = 4  # the same for a call on its own, for which the others have to be woken, is so many times as much
 
 _forked_after_start = False
 _one_at_a_time = threading.RLock()

@@ -235,7 +235,8 @@ def choice(monkeypatch: pytest.MonkeyPatch) -> engine.ThreadChoice:
     monkeypatch.setattr(engine, "get_num_threads", lambda: 4)
     monkeypatch.setattr(engine, "tile_speed", lambda dtype: 1e9)
     network = MLP([100, 100, 10]).network
-    return engine.ThreadChoice(network.dtype, engine.training_work(network, 64))
+    work = engine.training_work(network, 64)
+    return engine.ThreadChoice(network.dtype, work, engine.threads_for(work))
 
 
 def run(choice: engine.ThreadChoice, slices: int, speeds: dict[int, float]) -> list[int]:
@@ -284,7 +285,8 @@ def test_trials_are_a_small_part_of_the_time(choice: engine.ThreadChoice) -> Non
 def test_small_steps_run_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "get_num_threads", lambda: 4)
     network = MLP([2, 8, 8, 1]).network
-    choice = engine.ThreadChoice(network.dtype, engine.training_work(network, 10))
+    work = engine.training_work(network, 10)
+    choice = engine.ThreadChoice(network.dtype, work, engine.threads_for(work))
     assert set(run(choice, 30, {1: 1e6})) == {1}
 
 
@@ -316,8 +318,9 @@ def test_many_threads_are_tried_again_soon_and_then_less_and_less_often(choice: 
 
 
 def test_a_choice_suits_calls_of_the_same_work_only(choice: engine.ThreadChoice) -> None:
-    assert choice.suits(choice.work)
-    assert not choice.suits(choice.work + 1)
+    assert choice.suits(choice.work, choice.many)
+    assert not choice.suits(choice.work + 1, choice.many)
+    assert not choice.suits(choice.work, choice.many + 1)
 
 
 def test_the_micro_kernel_is_timed() -> None:

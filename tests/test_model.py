@@ -415,13 +415,13 @@ def test_few_rows_are_shared_out_evenly(threads: Callable[[int], None]) -> None:
     threads(2)
     model = MLP([300, 100, 10])
     shares = []
-    for rows in (1, 40, 64, 200, 700, 10_000):
+    for rows in (1, 64, 200, 700, 10_000):
         call = engine.take_prediction_call(model.network, rows)
         chunk = engine._even_chunk_rows(call, rows)
         assert min(rows, engine.LEAST_CHUNK_ROWS) <= chunk <= model.network.chunk_rows
         shares.append(-(-rows // chunk))
     assert shares[:2] == [1, 2]
-    assert [share % 2 for share in shares[1:]] == [0] * 5
+    assert [share % 2 for share in shares[1:]] == [0] * 4
 
 
 def test_predictions_from_several_python_threads_at_once(threads: Callable[[int], None]) -> None:
