@@ -23,6 +23,9 @@ def measure_start(peers: Iterable[str], repeats: int) -> Start:
     """Measure imports, the first fit with an empty and with a warm cache of compiled kernels, and the memory."""
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
+        # Modules are bytecode already, as those of the peers and of any installed package are.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        _import_seconds(environment, SIDES["fastmlp"].packages)
         empty = in_fresh_process(environment, "first_fit")
         warm = median(in_fresh_process(environment, "first_fit") for _ in range(repeats))
         memory = in_fresh_process(environment, "memory", MEMORY_SHAPE)
