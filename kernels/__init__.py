@@ -23,3 +23,9 @@ compilation     those that are missing in the cache on disk, compiled by several
 standalone      the kernels one by one, on NumPy arrays
 products        the three products for it, on several threads
 """
+
+from numba import config
+
+if config.DISABLE_JIT:
+    raise ImportError("fastmlp cannot be imported with NUMBA_DISABLE_JIT=1: its kernels run as compiled programs only. "
+                      "Unset NUMBA_DISABLE_JIT")
