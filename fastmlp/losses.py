@@ -294,7 +294,7 @@ def check_loss(loss: Any, output: str) -> Loss:
         if loss not in LOSSES:
             raise ValueError(f"loss must be {allowed}, got {loss!r}")
         loss = LOSSES[loss]()
-    if type(loss) not in (*LOSS_KINDS, _UserLoss):
+    if not isinstance(loss, Loss) or type(loss) not in (*LOSS_KINDS, _UserLoss):
         raise TypeError(f"loss must be {allowed}, got {loss!r}")
     if loss.output is not None and loss.output != output:
         raise ValueError(f"loss {loss.name!r} needs a model with output={loss.output!r}, got output={output!r}")
