@@ -54,9 +54,11 @@ def register_activation(name: str, value: Callable[[float], float], derivative: 
     name : str
         How layers will know it; a name that was registered may be registered anew, for the models made after that.
     value : function
-        f(z): a number in, a number out. Numba compiles it, so it may use arithmetic, conditions and `math`.
+        f(z): a number in, a number out. Numba compiles it, so it may use arithmetic, conditions and `math`. A
+        division by 0 gives infinity or NaN. Where the function raises an exception all the same, in training or
+        prediction, the unit's output is NaN, and training ends as it does where the loss is not finite.
     derivative : function
-        f'(z).
+        f'(z), in the same way.
 
     Raises
     ------

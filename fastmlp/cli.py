@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0, or that of `fastmlp.mnist.run`.
+        The exit code: 0, 1 if the output cannot be written, or that of `fastmlp.mnist.run`.
 
     Raises
     ------
@@ -39,8 +39,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.command == "mnist":
         return mnist.run(arguments, train.error)
-    print(info())
-    return 0
+    return _print(info())
+
+
+def _print(text: str) -> int:
+    """Print a text and return the exit code."""
+    try:
+        print(text, flush=True)
+    except OSError as problem:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at exit
+        if not isinstance(problem, BrokenPipeError):  # whoever read the output, such as head, has had enough
+            print(f"The output could not be written: {problem}", file=sys.stderr)
+        return mnist.FAILED
+    return mnist.DONE
 
 
 def info() -> str:

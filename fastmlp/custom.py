@@ -3,13 +3,15 @@
     fastmlp.register_activation("mish", lambda z: z * math.tanh(math.log1p(math.exp(z))), ...)
 
 Numba compiles the two functions, value and derivative, into a loop over a block of numbers; the kernels call it by its
-address where they would call their own. Nothing else is compiled, and what calls it is as parallel as ever.
+address where they would call their own. Nothing else is compiled, and what calls it is as parallel as ever. No
+exception can pass through the kernels: where a function raises one, value and derivative are NaN.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -49,9 +51,10 @@ class UserFunction:
 def _compiled(name: str, function: Any) -> Any:
     if not callable(function):
         raise TypeError(f"{name} must be a function of numbers that Numba can compile, got {function!r}")
-    if hasattr(function, "py_func"):
-        return function
-    return njit(error_model="numpy")(function)
+    if isinstance(function, FunctionType):
+        return njit(error_model="numpy")(function)
+    # What Numba knows how to call (a compiled function, math.tanh) can be called by a compiled function.
+    return njit(error_model="numpy")(lambda *arguments: function(*arguments))
 
 
 def _value_of(name: str, function: Any, *arguments: float) -> float:
@@ -92,9 +95,14 @@ def activation_function(value: Any, derivative: Any) -> UserFunction:
     def activation(block, kept, count, keeps):  # type: ignore[no-untyped-def]
         for i in range(count):
             z = block[i]
-            if keeps:
-                kept[i] = slope(z)
-            block[i] = f(z)
+            try:
+                if keeps:
+                    kept[i] = slope(z)
+                block[i] = f(z)
+            except Exception:
+                if keeps:
+                    kept[i] = np.nan
+                block[i] = np.nan
 
     return UserFunction(activation, "ppii")
 
@@ -107,7 +115,11 @@ def loss_function(value: Any, derivative: Any) -> UserFunction:
 
     def loss(outputs, targets, values, derivatives, count):  # type: ignore[no-untyped-def]
         for i in range(count):
-            values[i] = f(outputs[i], targets[i])
-            derivatives[i] = slope(outputs[i], targets[i])
+            try:
+                values[i] = f(outputs[i], targets[i])
+                derivatives[i] = slope(outputs[i], targets[i])
+            except Exception:
+                values[i] = np.nan
+                derivatives[i] = np.nan
 
     return UserFunction(loss, "ppppi")

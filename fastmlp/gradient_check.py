@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .kernels.layout import array_names
 from .model import MLP, check_seed
 from .validation import check_integer, check_number
 
@@ -28,7 +29,7 @@ class ArrayCheck:
     layer : int
         Number of the layer, from 0.
     name : str
-        "weights" or "bias".
+        "weights", "bias" or "slopes".
     shape : tuple of int
     checked : int
         Number of parameters compared.
@@ -182,8 +183,9 @@ def gradient_check(
     if not math.isfinite(value):
         raise ValueError(f"model must have a finite loss to be checked, got {value}")
     probe = _Probe(double, np.asarray(X), np.asarray(y), loss)
+    arrays = [(layer, name) for layer, names in enumerate(array_names(double.network.table)) for name in names]
     checks = []
-    for number, gradient in enumerate(gradients):
+    for number, (array, gradient) in enumerate(zip(arrays, gradients, strict=True)):
         size = gradient.size
         drawn = np.arange(size) if samples is None or samples >= size else np.sort(rng.choice(size, samples, False))
         places = np.unravel_index(drawn, gradient.shape)
@@ -192,7 +194,7 @@ def gradient_check(
         # What rounding of the loss may add to a quotient.
         rounding = ROUNDING * MACHINE_EPSILON * max(1.0, abs(value)) / steps
         settled = changes <= ROUNDINGS_IN_A_CHANGE * rounding + tolerance * np.sqrt(np.mean(quotients**2))
-        checks.append(_compare(number, gradient, [place[settled] for place in places], quotients[settled],
+        checks.append(_compare(array, gradient, [place[settled] for place in places], quotients[settled],
                                rounding[settled], tolerance, left_out=int(np.count_nonzero(~settled))))
     return GradientReport(tuple(checks), tolerance)
 
@@ -241,10 +243,10 @@ class _Probe:
         return (up - down) / (above - below), forward - backward
 
 
-def _compare(number: int, gradient: Array, places: list[Array], quotients: Array, rounding: Array, tolerance: float,
-             left_out: int) -> ArrayCheck:
-    """Compare the gradient by array `number` of the model's parameters with difference quotients at some places."""
-    layer, name = number // 2, ("weights", "bias")[number % 2]
+def _compare(array: tuple[int, str], gradient: Array, places: list[Array], quotients: Array, rounding: Array,
+             tolerance: float, left_out: int) -> ArrayCheck:
+    """Compare the gradient by an array of a layer's parameters with difference quotients at some places."""
+    layer, name = array
     if len(quotients) == 0:
         return ArrayCheck(layer, name, gradient.shape, 0, left_out, math.nan, (), math.nan, math.nan)
     analytic = gradient[tuple(places)]

@@ -72,7 +72,8 @@ class Dense:
                 raise ValueError("alpha is a parameter of leaky_relu, elu and prelu, got "
                                  f"activation={self.activation!r}")
             object.__setattr__(self, "alpha", check_number("alpha", self.alpha, low=0.0, high=10.0))
-        if check_flag("shared", self.shared) and self.activation != "prelu":
+        object.__setattr__(self, "shared", check_flag("shared", self.shared))
+        if self.shared and self.activation != "prelu":
             raise ValueError(f"shared is a parameter of prelu, got activation={self.activation!r}")
         if self.dropout and self.activation == "softmax":
             raise ValueError("dropout must be 0 in a layer with activation 'softmax', whose outputs sum to 1, got "

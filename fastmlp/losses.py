@@ -70,12 +70,13 @@ class _OfProbabilities(Loss):
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("label_smoothing", self.label_smoothing, low=0.0, high=1.0, below=True)
+        smoothing = check_number("label_smoothing", self.label_smoothing, low=0.0, high=1.0, below=True)
+        object.__setattr__(self, "label_smoothing", smoothing)
 
     @property
     def parameter(self) -> float:
         """The number that the kernel takes."""
-        return float(self.label_smoothing)
+        return self.label_smoothing
 
 
 @dataclass(frozen=True)
@@ -167,12 +168,12 @@ class Huber(Loss):
     name: ClassVar[str] = "huber"
 
     def __post_init__(self) -> None:
-        check_number("delta", self.delta, low=0.0, above=True)
+        object.__setattr__(self, "delta", check_number("delta", self.delta, low=0.0, above=True))
 
     @property
     def parameter(self) -> float:
         """The number that the kernel takes."""
-        return float(self.delta)
+        return self.delta
 
 
 @dataclass(frozen=True)
@@ -226,11 +227,9 @@ def class_weights(class_weight: Any, classes: NDArray[np.int64], outputs: int) -
     return by_class[classes]
 
 
-LOSSES: dict[str, Callable[[], Loss]] = {
-    kind.name: kind
-    for kind in (CrossEntropy, BinaryCrossEntropy, HalfSquaredError, MeanSquaredError, MeanAbsoluteError, Huber, Hinge,
-                 Poisson)
-}
+LOSS_KINDS: tuple[type[Loss], ...] = (CrossEntropy, BinaryCrossEntropy, HalfSquaredError, MeanSquaredError,
+                                      MeanAbsoluteError, Huber, Hinge, Poisson)
+LOSSES: dict[str, Callable[[], Loss]] = {kind.name: kind for kind in LOSS_KINDS}
 
 
 def register_loss(name: str, value: Callable[[float, float], float],
@@ -243,9 +242,10 @@ def register_loss(name: str, value: Callable[[float, float], float],
         How `Trainer` and `loss_and_gradients` will know it; a name that was registered may be registered anew.
     value : function
         Loss of one output and its target, ``value(a, t)``: numbers in, a number out. Numba compiles it. The loss of a
-        row is the mean over its outputs.
+        row is the mean over its outputs. A division by 0 gives infinity or NaN. Where the function raises an exception
+        all the same, the loss is NaN, and training ends.
     derivative : function
-        Its derivative by a, ``derivative(a, t)``.
+        Its derivative by a, ``derivative(a, t)``, in the same way.
 
     Raises
     ------
@@ -284,13 +284,17 @@ def _loss_by_name(name: str) -> Loss:
 
 
 def check_loss(loss: Any, output: str) -> Loss:
-    """Return a loss from its name or an instance, if it goes with the output activation `output`."""
-    allowed = f"one of {', '.join(map(repr, sorted(LOSSES)))}, or an instance such as CrossEntropy(label_smoothing=0.1)"
+    """Return a loss from its name or an instance, if it goes with the output activation `output`.
+
+    An instance must be of one of the classes here, and of no subclass: the kernels trust its code.
+    """
+    allowed = (f"one of {', '.join(map(repr, sorted(LOSSES)))}, or an instance such as "
+               "CrossEntropy(label_smoothing=0.1) (not of a subclass: register_loss makes a loss of your own)")
     if isinstance(loss, str):
         if loss not in LOSSES:
             raise ValueError(f"loss must be {allowed}, got {loss!r}")
         loss = LOSSES[loss]()
-    if not isinstance(loss, Loss):
+    if not isinstance(loss, Loss) or type(loss) not in (*LOSS_KINDS, _UserLoss):
         raise TypeError(f"loss must be {allowed}, got {loss!r}")
     if loss.output is not None and loss.output != output:
         raise ValueError(f"loss {loss.name!r} needs a model with output={loss.output!r}, got output={output!r}")

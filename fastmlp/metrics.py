@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .activations import ACTIVATIONS
 from .arrays import as_numeric
+from .layers import MAX_UNITS
 from .validation import check_choice, check_integer
 
 Array = NDArray[Any]
@@ -152,7 +153,7 @@ def confusion_matrix(y: Any, predicted: Any, classes: int, sample_weight: Any = 
     y, predicted : arrays of shape (n,)
         Labels from 0 to classes - 1.
     classes : int
-        Number of classes, at least 1.
+        Number of classes, from 1 to 2**24, the most that a model can have.
     sample_weight : array of shape (n,), optional
         As in `accuracy`.
 
@@ -167,7 +168,7 @@ def confusion_matrix(y: Any, predicted: Any, classes: int, sample_weight: Any = 
     TypeError, ValueError
         If an argument is not of its kind, shape or range.
     """
-    classes = check_integer("classes", classes, low=1)
+    classes = check_integer("classes", classes, low=1, high=MAX_UNITS)
     y, predicted = _check_classes("y", y, classes), _check_classes("predicted", predicted, classes)
     _require_same_shape(y, predicted)
     weights = _check_weights(sample_weight, len(y))
@@ -275,20 +276,22 @@ class ModelMetric:
         Parameters
         ----------
         targets : array of shape (n,) or (n, units)
-            What the model should have given, as in ``Trainer.fit``.
+            What the model should have given, as the loss reads it (see `check_metrics`).
         outputs : array of shape (n, units)
             What it gave.
 
         Raises
         ------
-        TypeError
-            If a function of the user's returns something else than a number.
+        TypeError, ValueError
+            If a function of the user's returns something else than a number, or an integer too large for a float.
         """
         value = self.function(*self.arguments(targets, outputs))
         try:
             return float(value)
         except (TypeError, ValueError):
             raise TypeError(f"metrics must return a number, got {type(value).__name__} from {self.name!r}") from None
+        except OverflowError:
+            raise ValueError(f"metrics must return a number, got an int too large from {self.name!r}") from None
 
 
 def _softmax_scores(targets: Any, outputs: Any) -> tuple[Any, Any]:
@@ -337,9 +340,11 @@ def check_metrics(metrics: Iterable[Any] | None, output: str) -> list[ModelMetri
     metrics : iterable of str and functions, or None
         Names: with softmax output "accuracy", "precision", "recall", "f1" (macro averages) and "top_1", "top_2", ...;
         with sigmoid output "accuracy", "precision", "recall" and "f1", of the class 1 if there is one unit, else macro
-        averages over the units; with any other output "mae", "rmse" and "r2". Functions ``f(y, outputs)`` take the
-        targets and the model's outputs as they are, return a number, and are named by their ``__name__``. None stands
-        for no metrics.
+        averages over the units; with any other output "mae", "rmse" and "r2". Functions ``f(y, outputs)`` return a
+        number and are named by their ``__name__``. They are called with the model's outputs (n, units) and with the
+        targets as the loss reads them: labels as int64 (n,); all else as floats (n, units), float32 or float64 as they
+        were given, or else of the model's dtype. That is so for a single unit, too, whose targets may be given as (n,):
+        ``y - outputs`` is right, and ``y - outputs[:, 0]`` would be (n, n). None stands for no metrics.
     output : str
         Activation of the model's output.
 

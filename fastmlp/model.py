@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from .kernels import layout
 from .kernels.updates import WRITE_GRADIENT
 from .layers import MAX_UNITS, Dense, Layer, Maxout
 from .losses import Loss, check_loss
-from .serialization import ModelFileError, read_model_file, write_model_file
+from .serialization import ModelFileError, read_model_file, read_model_header, write_model_file
 from .validation import check_choice, check_integer
 
 Array = NDArray[Any]
@@ -55,7 +56,8 @@ class MLP:
     seed : int or None
         Of the initial weights; the same seed gives the same weights. None takes another one each time.
     input_mean, input_std : float or array of shape (inputs,)
-        The network computes on ``(X - input_mean) / input_std``; default 0 and 1. They are stored with the model.
+        The network computes on ``(X - input_mean) / input_std``; default 0 and 1. They are stored with the model, as
+        arrays (inputs,) that cannot be changed.
 
     Raises
     ------
@@ -159,8 +161,10 @@ class MLP:
         if not (std > 0).all() or not np.isfinite(scale).all():
             raise ValueError(f"input_std must be above 0, with a finite reciprocal as {dtype}, got {std.min()}")
         table, numbers = _table_of(sizes, self._layers, dtype)
-        self.input_mean = mean
-        self.input_std = std
+        for array in (mean, std):  # the network has them in another form, which would not follow
+            array.flags.writeable = False
+        self._input_mean = mean
+        self._input_std = std
         self.network = engine.Network(
             table=table,
             numbers=numbers,
@@ -181,6 +185,24 @@ class MLP:
     def layers(self) -> list[Layer]:
         """The layers, each with its activation."""
         return list(self._layers)
+
+    @property
+    def input_mean(self) -> Array:
+        """What is subtracted from each input, (inputs,), read-only."""
+        return self._input_mean
+
+    @input_mean.setter
+    def input_mean(self, value: Any) -> None:
+        raise AttributeError("input_mean cannot be set: make another MLP with it, and set_weights")
+
+    @property
+    def input_std(self) -> Array:
+        """What each input is divided by after that, (inputs,), read-only."""
+        return self._input_std
+
+    @input_std.setter
+    def input_std(self, value: Any) -> None:
+        raise AttributeError("input_std cannot be set: make another MLP with it, and set_weights")
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -359,19 +381,30 @@ class MLP:
 
     @classmethod
     def _from_description(cls, description: dict[str, Any], tensors: dict[str, Array]) -> MLP:
+        model = cls._described(description, {name: np.shape(tensor) for name, tensor in tensors.items()})
+        model._build(_check_dtype(description["dtype"]), tensors["input_mean"], tensors["input_std"])
+        model.set_weights([tensors[name] for name in model._names()])
+        return model
+
+    @classmethod
+    def _described(cls, description: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> MLP:
+        """Return a model that no memory was taken for, if tensors of these shapes are what it consists of.
+
+        A file of a few bytes may describe layers of any size, and a large one may hold anything.
+        """
         layers = [LAYERS[layer.pop("kind", "dense")](**layer) for layer in map(dict, description["layers"])]
         model = cls.__new__(cls)
         model._inputs, described = _check_layers([description["inputs"], *layers])
         if any(isinstance(layer, Dense) and layer.activation is None for layer in described):
             raise ValueError("a layer has no activation")
         model._layers = _complete(described, [""] * len(described))
-        names = model._names()
-        if set(tensors) != {*names, "input_mean", "input_std"}:
-            raise ValueError(f"expected the tensors {names}, input_mean and input_std, got {sorted(tensors)}")
-        # Before memory is taken: a file of a few bytes may describe layers of any size.
-        weights = _check_weights([tensors[name] for name in names], model._shapes())
-        model._build(_check_dtype(description["dtype"]), tensors["input_mean"], tensors["input_std"])
-        model.set_weights(weights)
+        scaling = {"input_mean": (model.inputs,), "input_std": (model.inputs,)}
+        wanted = scaling | dict(zip(model._names(), model._shapes(), strict=True))
+        if set(shapes) != set(wanted):
+            raise ValueError(f"expected the tensors {', '.join(wanted)}, got {', '.join(sorted(shapes))}")
+        for name, shape in wanted.items():
+            if shapes[name] != shape:
+                raise ValueError(f"{name} must have shape {shape}, got {shapes[name]}")
         return model
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -396,12 +429,15 @@ class MLP:
             If the file is damaged or not a model of fastmlp; a ValueError.
         OSError
             If the file cannot be read.
+        MemoryError
+            If there is not enough memory for the model.
         """
+        shapes, description = read_model_header(path)
+        with _damage_reported(path):
+            cls._described(description, shapes)
         tensors, description = read_model_file(path)
-        try:
+        with _damage_reported(path):
             return cls._from_description(description, tensors)
-        except (KeyError, TypeError, ValueError) as problem:
-            raise ModelFileError(f"{os.fspath(path)} does not describe a model of fastmlp: {problem}") from problem
 
     def __getstate__(self) -> dict[str, Any]:
         # The layout in memory is that of this machine's processor; what is pickled or copied is free of it.
@@ -416,6 +452,15 @@ LAYERS: dict[str, type[Layer]] = {"dense": Dense, "maxout": Maxout}
 SKLEARN_ACTIVATIONS = {  # scikit-learn's names
     "identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu", "softmax": "softmax",
     "exp": "exponential"}
+
+
+@contextlib.contextmanager
+def _damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what is wrong with the contents of a file into a ModelFileError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as problem:
+        raise ModelFileError(f"{os.fspath(path)} does not describe a model of fastmlp: {problem}") from problem
 
 
 def _is_estimator_of(module: str, estimator: Any) -> bool:
@@ -519,11 +564,15 @@ def _check_layers(layers: Any) -> tuple[int, list[Layer]]:
     if isinstance(inputs, (Dense, Maxout)):
         raise TypeError(f"layers must be {allowed}, got {inputs!r} in the place of the number of inputs")
     count = check_integer("layers[0]", inputs, low=1, high=MAX_UNITS)
-    return count, [
-        layer if isinstance(layer, (Dense, Maxout)) else
-        Dense(check_integer(f"layers[{i}]", layer, low=1, high=MAX_UNITS))
-        for i, layer in enumerate(rest, 1)
-    ]
+    return count, [_check_layer(f"layers[{i}]", layer) for i, layer in enumerate(rest, 1)]
+
+
+def _check_layer(name: str, layer: Any) -> Layer:
+    if not isinstance(layer, (Dense, Maxout)):
+        return Dense(check_integer(name, layer, low=1, high=MAX_UNITS))
+    if type(layer) not in LAYERS.values():  # files and copies hold a layer's kind by name
+        raise TypeError(f"{name} must be a number of units, a Dense or a Maxout (not of a subclass), got {layer!r}")
+    return layer
 
 
 def _check_weights(weights: Any, shapes: list[tuple[int, ...]]) -> list[Array]:

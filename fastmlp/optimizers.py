@@ -5,19 +5,12 @@ The formulas and their sources are in `fastmlp.kernels.updates`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .kernels import updates as codes
 from .validation import check_flag, check_integer, check_number
-
-
-def _check_decay(name: str, value: Any) -> None:
-    check_number(name, value, low=0.0, high=1.0, below=True)
-
-
-def _check_epsilon(value: Any) -> None:
-    check_number("epsilon", value, low=1e-16, high=1e3)
 
 
 @dataclass(frozen=True)
@@ -39,6 +32,16 @@ class Optimizer:
     def weight_decay(self) -> float:
         """Decay of the weights apart from the gradient; 0 but for AdamW."""
         return 0.0
+
+    def _check(self, name: str, low: float, high: float = math.inf, *, below: bool = False) -> None:
+        """Check the number in a field, and keep it as a plain float."""
+        object.__setattr__(self, name, check_number(name, getattr(self, name), low, high, below=below))
+
+    def _check_decay(self, name: str) -> None:
+        self._check(name, 0.0, 1.0, below=True)
+
+    def _check_epsilon(self) -> None:
+        self._check("epsilon", 1e-16, 1e3)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Momentum(Optimizer):
     code: ClassVar[int] = codes.MOMENTUM
 
     def __post_init__(self) -> None:
-        check_number("momentum", self.momentum, low=0.0, high=1.0)
+        self._check("momentum", 0.0, 1.0)
 
     def settings(self) -> tuple[float, float, float, float]:
         """Return what the kernels take, see `Optimizer.settings`."""
@@ -106,10 +109,10 @@ class Adam(Optimizer):
     code: ClassVar[int] = codes.ADAM
 
     def __post_init__(self) -> None:
-        check_flag("epsilon_hat", self.epsilon_hat)
-        _check_decay("beta_1", self.beta_1)
-        _check_decay("beta_2", self.beta_2)
-        _check_epsilon(self.epsilon)
+        object.__setattr__(self, "epsilon_hat", check_flag("epsilon_hat", self.epsilon_hat))
+        self._check_decay("beta_1")
+        self._check_decay("beta_2")
+        self._check_epsilon()
 
     def settings(self) -> tuple[float, float, float, float]:
         """Return what the kernels take, see `Optimizer.settings`."""
@@ -138,7 +141,7 @@ class AdamW(Adam):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("weight_decay", self.weight_decay, low=0.0)
+        self._check("weight_decay", 0.0)
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ class Adagrad(Optimizer):
     code: ClassVar[int] = codes.ADAGRAD
 
     def __post_init__(self) -> None:
-        _check_epsilon(self.epsilon)
+        self._check_epsilon()
 
     def settings(self) -> tuple[float, float, float, float]:
         """Return what the kernels take, see `Optimizer.settings`: no decay rates."""
@@ -201,8 +204,8 @@ class Adadelta(Optimizer):
     code: ClassVar[int] = codes.ADADELTA
 
     def __post_init__(self) -> None:
-        _check_decay("rho", self.rho)
-        _check_epsilon(self.epsilon)
+        self._check_decay("rho")
+        self._check_epsilon()
 
     def settings(self) -> tuple[float, float, float, float]:
         """Return what the kernels take, see `Optimizer.settings`: the second decay rate."""
@@ -231,9 +234,9 @@ class RMSprop(Optimizer):
     code: ClassVar[int] = codes.RMSPROP
 
     def __post_init__(self) -> None:
-        _check_decay("decay", self.decay)
-        _check_epsilon(self.epsilon)
-        _check_decay("momentum", self.momentum)
+        self._check_decay("decay")
+        self._check_epsilon()
+        self._check_decay("momentum")
 
     def settings(self) -> tuple[float, float, float, float]:
         """Return what the kernels take, see `Optimizer.settings`: momentum and decay are the decay rates."""
@@ -267,9 +270,9 @@ class LBFGS(Optimizer):
     code: ClassVar[int] = codes.WRITE_GRADIENT  # all that the kernels do for it
 
     def __post_init__(self) -> None:
-        check_integer("memory", self.memory, low=1, high=1000)
-        check_number("tolerance", self.tolerance, low=0.0)
-        check_integer("max_evaluations", self.max_evaluations, low=1)
+        object.__setattr__(self, "memory", check_integer("memory", self.memory, low=1, high=1000))
+        self._check("tolerance", 0.0)
+        object.__setattr__(self, "max_evaluations", check_integer("max_evaluations", self.max_evaluations, low=1))
 
 
 # Those whose updates the kernels make, batch by batch.
@@ -280,12 +283,16 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 def check_optimizer(optimizer: Any) -> Optimizer:
-    """Return an optimizer from its name, with default settings, or from an instance."""
-    kinds: tuple[type[Optimizer], ...] = (*OPTIMIZERS.values(), LBFGS)
-    if isinstance(optimizer, kinds):
-        return optimizer
+    """Return an optimizer from its name, with default settings, or from an instance.
+
+    An instance must be of one of the classes here, and of no subclass: the kernels trust its code and its slots.
+    """
+    if type(optimizer) in (*OPTIMIZERS.values(), LBFGS):
+        chosen: Optimizer = optimizer
+        return chosen
     allowed = (f"one of {', '.join(map(repr, OPTIMIZERS))}, or an instance of "
-               f"{', '.join(kind.__name__ for kind in OPTIMIZERS.values())}; or 'lbfgs' or an instance of LBFGS")
+               f"{', '.join(kind.__name__ for kind in OPTIMIZERS.values())} (not of a subclass); or 'lbfgs' or an "
+               "instance of LBFGS")
     if not isinstance(optimizer, str):
         raise TypeError(f"optimizer must be {allowed}, got {optimizer!r}")
     if optimizer == "lbfgs":

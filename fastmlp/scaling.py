@@ -89,12 +89,15 @@ def scale_to_range(X: Any, low: float = 0.0, high: float = 1.0) -> dict[str, NDA
     Raises
     ------
     TypeError, ValueError
-        If X is not an array of finite real numbers of that shape, or `low` is not below `high`.
+        If X is not an array of finite real numbers of that shape, `low` is not below `high`, or that range is so wide
+        or so narrow that float64 does not hold the scaling to it.
     """
     low = check_number("low", low)
     high = check_number("high", high)
     if not low < high:
         raise ValueError(f"low must be below high, got low={low:g} and high={high:g}")
+    if not np.isfinite(high - low):
+        raise ValueError(f"high must be above low by a finite number, got low={low:g} and high={high:g}")
     array, rows = _blocks(X)
     least, largest = np.full(array.shape[1], np.inf), np.full(array.shape[1], -np.inf)
     for first in range(0, len(array), rows):
@@ -103,5 +106,12 @@ def scale_to_range(X: Any, low: float = 0.0, high: float = 1.0) -> dict[str, NDA
     with np.errstate(over="ignore", invalid="ignore"):
         span = largest - least
     _require_finite(least, largest, span)
-    std = np.where(span > 0, span, 1.0) / (high - low)
-    return {"input_mean": least - low * std, "input_std": std}
+    with np.errstate(all="ignore"):
+        std = np.where(span > 0, span, 1.0) / (high - low)
+        mean = least - low * std
+    wrong = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(std) & (std > 0)))
+    if len(wrong):
+        raise ValueError("low and high must be a range that float64 can scale X to, got "
+                         f"low={low:g} and high={high:g} for column {wrong[0]} from {least[wrong[0]]:g} to "
+                         f"{largest[wrong[0]]:g}")
+    return {"input_mean": mean, "input_std": std}

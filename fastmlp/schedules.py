@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 
 from .validation import check_choice, check_integer, check_number
 
+# Limits of counts, so that no product of theirs is too large for the 64 bits that step numbers are counted in.
+MOST_EPOCHS = 1 << 31
+MOST_STEPS = 1 << 53
+
 Rates = NDArray[np.float64]
 Steps = NDArray[np.int64]
 
@@ -153,7 +157,7 @@ class StepDecay(Schedule):
     Parameters
     ----------
     every : int
-        Epochs between two reductions, at least 1; default 10.
+        Epochs between two reductions, from 1 to 2**31; default 10.
     factor : float
         Above 0 and at most 1; default 0.1.
     """
@@ -162,7 +166,7 @@ class StepDecay(Schedule):
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        _keep(self, every=check_integer("every", self.every, low=1),
+        _keep(self, every=check_integer("every", self.every, low=1, high=MOST_EPOCHS),
               factor=check_number("factor", self.factor, low=0.0, high=1.0, above=True))
 
     def rates(self, learning_rate: float, steps: Steps, span: Span) -> Rates:
@@ -209,7 +213,7 @@ class InverseScaling(Schedule):
     power : float
         At least 0; default 0.5.
     samples : int or None
-        Samples of an epoch, at least 1, to count as scikit-learn does. None (default) counts the updates.
+        Samples of an epoch, from 1 to 2**53, to count as scikit-learn does. None (default) counts the updates.
     """
 
     power: float = 0.5
@@ -218,14 +222,14 @@ class InverseScaling(Schedule):
     def __post_init__(self) -> None:
         _keep(self, power=check_number("power", self.power, low=0.0))
         if self.samples is not None:
-            _keep(self, samples=check_integer("samples", self.samples, low=1))
+            _keep(self, samples=check_integer("samples", self.samples, low=1, high=MOST_STEPS))
 
     def rates(self, learning_rate: float, steps: Steps, span: Span) -> Rates:
         if self.samples is None:
-            time = span.first_update + steps
+            time = (span.first_update + steps).astype(np.float64)
         else:
-            time = (span.epoch_steps + steps) // span.steps_per_epoch * self.samples
-        return learning_rate * (time.astype(np.float64) + 1) ** -self.power
+            time = ((span.epoch_steps + steps) // span.steps_per_epoch).astype(np.float64) * self.samples
+        return learning_rate * (time + 1) ** -self.power
 
     @property
     def needs_horizon(self) -> bool:
@@ -263,7 +267,7 @@ class CosineRestarts(Schedule):
     Parameters
     ----------
     first : int
-        Epochs of the first cycle, at least 1; default 10.
+        Epochs of the first cycle, from 1 to 2**31; default 10.
     growth : float
         How many times as long as a cycle the next one is, at least 1; default 1.
     minimum : float
@@ -275,7 +279,7 @@ class CosineRestarts(Schedule):
     minimum: float = 0.0
 
     def __post_init__(self) -> None:
-        _keep(self, first=check_integer("first", self.first, low=1),
+        _keep(self, first=check_integer("first", self.first, low=1, high=MOST_EPOCHS),
               growth=check_number("growth", self.growth, low=1.0),
               minimum=check_number("minimum", self.minimum, low=0.0))
 
@@ -341,7 +345,8 @@ class WarmUp(Schedule):
     Parameters
     ----------
     steps, epochs : int
-        How long the rise takes, at least 1: W, or W divided by the steps of an epoch. One of the two must be given.
+        How long the rise takes: W, from 1 to 2**53, or W divided by the steps of an epoch, from 1 to 2**31. One of
+        the two must be given.
     then : str, Schedule, callable or None
         The schedule that follows, as a trainer takes it; None (default) for a constant learning rate.
     """
@@ -355,9 +360,9 @@ class WarmUp(Schedule):
             raise ValueError("exactly one of steps and epochs must be given, got "
                              f"steps={self.steps!r} and epochs={self.epochs!r}")
         if self.steps is not None:
-            _keep(self, steps=check_integer("steps", self.steps, low=1))
+            _keep(self, steps=check_integer("steps", self.steps, low=1, high=MOST_STEPS))
         else:
-            _keep(self, epochs=check_integer("epochs", self.epochs, low=1))
+            _keep(self, epochs=check_integer("epochs", self.epochs, low=1, high=MOST_EPOCHS))
         _keep(self, then=check_schedule(self.then, "then"))
 
     def rates(self, learning_rate: float, steps: Steps, span: Span) -> Rates:

@@ -87,11 +87,37 @@ def write_model_file(
     _replace_file(target, header, numbers)
 
 
+def read_model_header(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
+    """Read what a model file holds, but for its numbers, which may need any amount of memory.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        A file written by `write_model_file`.
+
+    Returns
+    -------
+    shapes : dict of str to tuple of int
+        The shapes of the tensors that `read_model_file` would return, by name.
+    description : dict
+        The description as it was written (tuples come back as lists).
+
+    Raises
+    ------
+    TypeError, ModelFileError, OSError
+        As `read_model_file`.
+    """
+    name = _checked_path(path)
+    with _opened(name) as (file, metadata):
+        description = _read_description(name, metadata, "architecture")
+        return {tensor: tuple(file.get_slice(tensor).get_shape()) for tensor in _names(file, metadata)}, description
+
+
 def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a model file; of a checkpoint, what it holds of the model.
 
     That the tensors have the names, shapes and types that the description calls for is left to the caller
-    to check.
+    to check; `read_model_header` tells names and shapes before memory is taken.
 
     Parameters
     ----------
@@ -113,13 +139,13 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
         If the file is damaged or not a model file of a version known here.
     OSError
         If the file cannot be opened: FileNotFoundError, IsADirectoryError, PermissionError.
+    MemoryError
+        If there is not enough memory for a tensor.
     """
     name = _checked_path(path)
     with _opened(name) as (file, metadata):
         description = _read_description(name, metadata, "architecture")
-        names = [tensor for tensor in file.keys()  # noqa: SIM118  (it is no dict)
-                 if "training" not in metadata or not tensor.startswith(TRAINING_PREFIX)]
-        return {tensor: file.get_tensor(tensor) for tensor in names}, description
+        return {tensor: file.get_tensor(tensor) for tensor in _names(file, metadata)}, description
 
 
 def read_checkpoint_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
@@ -137,7 +163,7 @@ def read_checkpoint_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor
 
     Raises
     ------
-    TypeError, ModelFileError, OSError
+    TypeError, ModelFileError, OSError, MemoryError
         As `read_model_file`; ModelFileError if the file holds a model only.
     """
     name = _checked_path(path)
@@ -165,6 +191,16 @@ def _opened(name: str) -> Iterator[tuple[Any, dict[str, str]]]:
         raise
     except Exception as error:  # a damaged header surfaces as one of many types, from Rust and from NumPy
         raise _not_a_model_file(name, f"it is damaged or of another format ({error})") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # Rust's, and no Exception: what it makes of a lack of memory
+            raise
+        raise MemoryError(f"path={name!r} holds a tensor for which there is not enough memory") from error
+
+
+def _names(file: Any, metadata: dict[str, str]) -> list[str]:
+    """Names of the model's tensors."""
+    return [tensor for tensor in file.keys()  # noqa: SIM118  (it is no dict)
+            if "training" not in metadata or not tensor.startswith(TRAINING_PREFIX)]
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:

@@ -24,3 +24,9 @@ standalone      the kernels one by one, on NumPy arrays
 products        the three products for it, on several threads
 array_tile      their micro-kernel, which reads arrays where they lie
 """
+
+from numba import config
+
+if config.DISABLE_JIT:
+    raise ImportError("fastmlp cannot be imported with NUMBA_DISABLE_JIT=1: its kernels run as compiled programs only. "
+                      "Unset NUMBA_DISABLE_JIT")

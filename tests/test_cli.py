@@ -184,6 +184,25 @@ def test_info_never_fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         assert value == ("unknown (RuntimeError: not to be had)" if name in failed else whole[name])
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_output_that_cannot_be_written() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "fastmlp", "info"], stdout=full, stderr=subprocess.PIPE, text=True,
+                              env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("The output could not be written: ")
+
+
+def test_output_that_nobody_reads() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        done = subprocess.run([sys.executable, "-m", "fastmlp", "info"], stdout=pipe, stderr=subprocess.PIPE, text=True,
+                              env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_info_knows_where_the_kernels_are_cached() -> None:
     done = python("-c", "import fastmlp.cli; from fastmlp.kernels.epoch import run; print(fastmlp.cli.info()); "
                         "print(run._cache.cache_path)")

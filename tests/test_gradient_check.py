@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import MLP, Dense
+from fastmlp import MLP, Dense, Maxout
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.gradient_check import GradientReport, gradient_check
 from fastmlp.losses import LOSSES
@@ -68,6 +68,14 @@ def test_right_gradients_pass(activation: str, loss: str) -> None:
     assert not any(array.left_out for array in report.arrays)
     assert all(0 < array.error <= 1e-7 for array in report.arrays)
     assert all(array.largest_error == abs(array.analytic - array.numerical) < 1e-8 for array in report.arrays)
+
+
+def test_arrays_of_every_kind_of_layer_are_named() -> None:
+    model = MLP([5, Dense(4, "prelu"), Maxout(6, pieces=2), Dense(4, "prelu", shared=True), 3], seed=1)
+    report = gradient_check(model, *make_data(model, "cross_entropy"), samples=5)
+    assert [(array.layer, array.name, array.shape) for array in report.arrays] == [
+        (0, "weights", (5, 4)), (0, "bias", (4,)), (0, "slopes", (4,)), (1, "weights", (4, 12)), (1, "bias", (12,)),
+        (2, "weights", (6, 4)), (2, "bias", (4,)), (2, "slopes", (1,)), (3, "weights", (4, 3)), (3, "bias", (3,))]
 
 
 def test_one_layer_one_output_and_scaled_inputs() -> None:

@@ -201,3 +201,12 @@ def test_where_no_cache_can_be_written_kernels_are_compiled_in_each_process(copy
         assert value == pytest.approx(np.tanh(0.5), rel=1e-6)
         assert kernel_passes > 0
         assert entry_passes > 0
+
+
+def test_without_compilation_the_import_says_what_to_do() -> None:
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1",
+                   "PYTHONPATH": os.pathsep.join([str(Path(fastmlp.__file__).parents[1]), *filter(None, sys.path)])}
+    done = subprocess.run([sys.executable, "-c", "import fastmlp"], capture_output=True, text=True, check=False,
+                          env=environment)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("ImportError: fastmlp cannot be imported with NUMBA_DISABLE_JIT=1")

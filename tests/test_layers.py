@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -86,3 +88,11 @@ def test_arguments_are_checked_and_named(arguments: dict[str, Any], error: type[
     with pytest.raises(error) as caught:
         Dense(**arguments)
     assert str(caught.value).startswith(name)
+
+
+def test_what_was_given_is_kept_as_plain_numbers_and_flags() -> None:
+    """So that a model of it can be saved."""
+    layer = Dense(np.int64(3), "prelu", Fraction(1, 4), dropout=np.longdouble(0.5),  # type: ignore[arg-type]
+                  max_norm=np.float32(2), shared=np.True_)  # type: ignore[arg-type]
+    assert json.dumps(dataclasses.asdict(layer)) == json.dumps(
+        dataclasses.asdict(Dense(3, "prelu", 0.25, dropout=0.5, max_norm=2.0, shared=True)))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sklearn_metrics
 
-from fastmlp import metrics
+from fastmlp import MLP, Trainer, metrics
 from fastmlp.metrics import METRICS, check_metrics
 
 Array = np.ndarray[Any, Any]
@@ -258,6 +258,7 @@ def test_labels_are_checked(function: Callable[..., float], arguments: dict[str,
         (metrics.f1, {"average": "binary", "y": [[0, 1]], "predicted": [[0, 1]]}, ValueError,
          r"y must be 0 and 1 .* got shape \(1, 2\)"),
         (metrics.confusion_matrix, {"classes": 0}, ValueError, "classes must .* got 0"),
+        (metrics.confusion_matrix, {"classes": 10**10}, ValueError, "classes must .* got 10000000000"),
         (metrics.confusion_matrix, {"classes": 2.0}, TypeError, "classes must .* got 2.0"),
         (metrics.confusion_matrix, {"classes": 2, "y": [0, 2]}, ValueError, "y must .* 0 to 1 .* got 2"),
         (metrics.confusion_matrix, {"classes": 2, "predicted": [0, -1]}, ValueError, "predicted must .* got -1"),
@@ -427,6 +428,37 @@ def test_a_function_that_returns_no_number_is_named() -> None:
     (metric,) = check_metrics([first], "identity")
     with pytest.raises(TypeError, match=r"metrics must return a number, got tuple from 'first'"):
         metric(Y, OUTPUTS)
+
+
+def test_a_function_that_returns_what_no_float_holds_is_named() -> None:
+    def huge(y: Any, outputs: Any) -> int:
+        return 10**400
+
+    (metric,) = check_metrics([huge], "identity")
+    with pytest.raises(ValueError, match=r"metrics must return a number, got an int too large from 'huge'"):
+        metric(Y, OUTPUTS)
+
+
+@pytest.mark.parametrize(("loss", "units", "y", "dtype", "shape"), [
+    ("cross_entropy", 3, np.arange(6.0) % 3, "int64", (6,)),
+    ("cross_entropy", 2, np.full((6, 2), 0.5), "float64", (6, 2)),
+    ("binary_cross_entropy", 1, np.arange(6) % 2, "float32", (6, 1)),
+    ("huber", 1, np.arange(6.0), "float64", (6, 1)),
+    ("huber", 1, np.arange(6, dtype="float32"), "float32", (6, 1)),
+])
+def test_what_a_function_gets_in_training(loss: str, units: int, y: Any, dtype: str, shape: tuple[int, ...]) -> None:
+    seen = []
+
+    def watch(y: Any, outputs: Any) -> float:
+        seen.append((y, outputs))
+        return 0.0
+
+    model = MLP([2, units], output="identity" if loss == "huber" else None)
+    Trainer(model, loss, metrics=[watch]).fit(np.ones((6, 2)), y, epochs=1, progress=False)
+    targets, outputs = seen[0]
+    assert (targets.dtype, targets.shape) == (dtype, shape)
+    assert (outputs.dtype, outputs.shape) == ("float32", (6, units))
+    np.testing.assert_array_equal(targets.ravel(), y.ravel())
 
 
 def test_metrics_keep_their_order_and_can_be_pickled() -> None:

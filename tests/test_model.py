@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import copy
+import json
+import os
 import pickle
+import subprocess
+import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -18,6 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fastmlp
 from fastmlp import MLP, Dense, ModelFileError, Trainer, engine
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.initializers import initial_weights
@@ -117,6 +122,7 @@ def test_dtypes(dtype: Any) -> None:
     ({"layers": [Dense(4), 3]}, TypeError, "layers"),
     ({"layers": [None, 3]}, (TypeError, ValueError), "layers"),
     ({"layers": [4, None]}, TypeError, r"layers\[1\]"),
+    ({"layers": [4, type("Own", (Dense,), {})(8), 3]}, TypeError, r"layers\[1\]"),
     ({"layers": [4.0, 3]}, TypeError, r"layers\[0\]"),
     ({"layers": ["4", 3]}, TypeError, r"layers\[0\]"),
     ({"layers": [True, 3]}, TypeError, r"layers\[0\]"),
@@ -194,6 +200,18 @@ def test_lists_that_were_passed_in_are_not_held_on_to() -> None:
     mean[:] = 5
     np.testing.assert_array_equal(model.forward(np.ones((1, 4))), expected)
     assert model.input_mean.tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["input_mean", "input_std"])
+def test_the_scaling_cannot_be_changed(name: str, tmp_path: Path) -> None:
+    model = MLP([4, 3], input_mean=1.0, input_std=2.0)
+    model.save(tmp_path / "m")
+    for one in (model, copy.deepcopy(model), MLP.load(tmp_path / "m")):
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(one, name)[:] = 0
+        with pytest.raises(AttributeError, match=f"^{name} cannot be set: make another MLP"):
+            setattr(one, name, np.zeros(4))
+        assert_same_model(one, MLP([4, 3], input_mean=1.0, input_std=2.0))
 
 
 # ---- initial weights
@@ -901,6 +919,39 @@ def test_a_file_that_describes_no_model_is_refused_without_taking_memory(mutatio
     finally:
         tracemalloc.stop()
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the memory of a process")
+@pytest.mark.parametrize(("name", "error"), [("extra", "ModelFileError"), ("layers.1.weights", "ModelFileError"),
+                                             ("training.extra", "MemoryError")])
+def test_a_tensor_larger_than_memory(name: str, error: str, tmp_path: Path) -> None:
+    """Which takes no space on the disk, but for a checkpoint, whose values may be of any size, is never read."""
+    path, size = tmp_path / "m", 4 << 30
+    model = MLP([5, Dense(4, "elu", 0.5), 3])
+    write_model_file(path, model._tensors(), model._describe(), {} if error == "MemoryError" else None)
+    contents = path.read_bytes()
+    start = 8 + int.from_bytes(contents[:8], "little")
+    header, numbers = json.loads(contents[8:start]), contents[start:]
+    first = header[name]["data_offsets"][0] if name in header else len(numbers)  # the last one in the file
+    header[name] = {"dtype": "F32", "shape": [size // 4], "data_offsets": [first, first + size]}
+    encoded = json.dumps(header).encode()
+    path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + numbers)
+    os.truncate(path, 8 + len(encoded) + first + size)
+    program = """
+import resource, sys
+import safetensors
+from fastmlp import MLP
+from fastmlp.serialization import read_checkpoint_file
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 6 * 2**30,) * 2)  # to map the file, but not for a copy of it
+try:
+    (read_checkpoint_file if sys.argv[2] == "MemoryError" else MLP.load)(sys.argv[1])
+except Exception as problem:
+    print(type(problem).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(path), error], capture_output=True, text=True,
+                          check=False, env=os.environ | {"PYTHONPATH": str(Path(fastmlp.__file__).parents[1])})
+    assert done.stdout == error + "\n", done.stderr
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)

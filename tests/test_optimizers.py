@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fastmlp
+from fastmlp import MLP, Trainer
 from fastmlp.kernels import updates
 from fastmlp.optimizers import (
+    LBFGS,
     OPTIMIZERS,
     SGD,
     Adadelta,
@@ -75,6 +80,16 @@ def test_only_adamw_has_a_decay_of_weights() -> None:
     assert AdamW(weight_decay=0).weight_decay == 0
     for name, kind in OPTIMIZERS.items():
         assert (kind().weight_decay > 0) == (name == "adamw")
+
+
+class WithoutSlots(Adam):
+    """Of which the kernels would write the state where there is none."""
+
+    slots = 0  # type: ignore[assignment]
+
+
+class Plain(SGD):
+    pass
 
 
 def test_an_instance_is_taken_as_it_is() -> None:
@@ -144,10 +159,28 @@ def test_settings_are_checked_and_named(kind: type[Optimizer], arguments: dict[s
 @pytest.mark.parametrize(("value", "error"), [
     ("Adam", ValueError), ("RMSprop", ValueError), ("", ValueError),
     (None, TypeError), (3, TypeError), (Adam, TypeError), (object(), TypeError), (Optimizer(), TypeError),
+    (WithoutSlots(), TypeError), (Plain(), TypeError),
 ])
 def test_anything_else_is_refused_and_told_what_there_is(value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"^optimizer must be one of 'sgd', .*'rmsprop', or an instance of SGD, .*RMSprop"):
         check_optimizer(value)
+
+
+@pytest.mark.parametrize("number", [Fraction(1, 2), np.float32(0.5), np.longdouble(0.5)])
+def test_numbers_are_kept_as_floats(number: Any, tmp_path: Path) -> None:
+    for kind in (*OPTIMIZERS.values(), LBFGS):
+        names = [field.name for field in dataclasses.fields(kind) if field.type == "float"]
+        optimizer = kind(**dict.fromkeys(names, number))
+        assert optimizer == kind(**dict.fromkeys(names, 0.5))
+        assert all(type(getattr(optimizer, name)) is float for name in names)
+        Trainer(MLP([4, 2]), optimizer=optimizer).save(tmp_path / "c")
+        assert Trainer.load(tmp_path / "c").optimizer == optimizer
+
+
+def test_flags_and_counts_are_kept_as_plain_ones() -> None:
+    assert type(Adam(epsilon_hat=np.True_).epsilon_hat) is bool  # type: ignore[arg-type]
+    assert type(LBFGS(memory=np.int64(5)).memory) is int  # type: ignore[arg-type]
+    assert type(LBFGS(max_evaluations=np.int64(5)).max_evaluations) is int  # type: ignore[arg-type]
 
 
 def test_epsilon_hat_is_a_flag() -> None:

@@ -84,5 +84,11 @@ def test_bad_inputs_are_refused(X: Any, error: type[Exception], message: str) ->
 def test_a_bad_range_is_refused() -> None:
     with pytest.raises(ValueError, match="low must be below high"):
         scale_to_range([[1.0]], 1, 1)
+    with pytest.raises(ValueError, match=r"high must be above low by a finite number, got low=-1e\+308"):
+        scale_to_range([[1.0], [2.0]], -1e308, 1e308)
+    with pytest.raises(ValueError, match=r"low and high must be .* high=1e\+308 for column 1 from 0 to 1e-30"):
+        scale_to_range([[0.0, 0.0], [1.0, 1e-30]], 0, 1e308)
+    with pytest.raises(ValueError, match=r"low and high must be .* for column 0 from 0 to 1$"):
+        scale_to_range([[0.0], [1.0]], 0, 1e-310)
     with pytest.raises(TypeError, match="high must be"):
         scale_to_range([[1.0]], 0, "1")  # type: ignore[arg-type]

@@ -419,6 +419,7 @@ def test_an_epoch_without_the_loss_is_no_plateau() -> None:
 
 @pytest.mark.parametrize(("make", "options", "error", "name"), [
     (StepDecay, {"every": 0}, ValueError, "every"),
+    (StepDecay, {"every": 10**30}, ValueError, "every"),
     (StepDecay, {"every": 1.5}, TypeError, "every"),
     (StepDecay, {"factor": 0}, ValueError, "factor"),
     (StepDecay, {"factor": 1.1}, ValueError, "factor"),
@@ -428,16 +429,20 @@ def test_an_epoch_without_the_loss_is_no_plateau() -> None:
     (Exponential, {"every": "1"}, TypeError, "every"),
     (InverseScaling, {"power": -0.1}, ValueError, "power"),
     (InverseScaling, {"samples": 0}, ValueError, "samples"),
+    (InverseScaling, {"samples": 2**80}, ValueError, "samples"),
     (InverseScaling, {"samples": 1.0}, TypeError, "samples"),
     (Cosine, {"minimum": -1}, ValueError, "minimum"),
     (Cosine, {"minimum": math.nan}, ValueError, "minimum"),
     (CosineRestarts, {"first": 0}, ValueError, "first"),
+    (CosineRestarts, {"first": 2**62}, ValueError, "first"),
     (CosineRestarts, {"growth": 0.9}, ValueError, "growth"),
     (CosineRestarts, {"minimum": -1}, ValueError, "minimum"),
     (OneCycle, {"warm": -0.1}, ValueError, "warm"),
     (OneCycle, {"warm": 1.1}, ValueError, "warm"),
     (OneCycle, {"start_divisor": 0.9}, ValueError, "start_divisor"),
     (OneCycle, {"end_divisor": 0.9}, ValueError, "end_divisor"),
+    (WarmUp, {"steps": 2**80}, ValueError, "steps"),
+    (WarmUp, {"epochs": 2**62}, ValueError, "epochs"),
     (WarmUp, {}, ValueError, "exactly one of steps and epochs"),
     (WarmUp, {"steps": 1, "epochs": 1}, ValueError, "exactly one of steps and epochs"),
     (WarmUp, {"steps": 0}, ValueError, "steps"),
@@ -460,6 +465,14 @@ def test_bad_parameters_are_named(make: type[Schedule], options: dict[str, Any],
                                   name: str) -> None:
     with pytest.raises(error, match=f"^{name} must be"):
         make(**options)
+
+
+@pytest.mark.parametrize("schedule", [
+    StepDecay(every=2**31), InverseScaling(samples=2**53), CosineRestarts(first=2**31),
+    CosineRestarts(first=2**31, growth=2.0), WarmUp(epochs=2**31), WarmUp(steps=2**53)])
+def test_the_largest_counts_do_not_overflow(schedule: Schedule) -> None:
+    rates = rates_of(schedule, 0.5, horizon=4, steps_per_epoch=2**31, epochs=2**20)
+    assert (np.isfinite(rates) & (rates >= 0)).all()
 
 
 def test_schedules_are_plain_data() -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 import fastmlp.serialization as serialization
-from fastmlp.serialization import ModelFileError, read_model_file, write_model_file
+from fastmlp.serialization import ModelFileError, read_model_file, read_model_header, write_model_file
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions and file types")
 
@@ -80,6 +80,7 @@ def test_round_trip(tmp_path: Path) -> None:
     tensors, description = read_model_file(path)
     assert description == DESCRIPTION
     assert set(tensors) == set(TENSORS)
+    assert read_model_header(path) == ({name: tensor.shape for name, tensor in TENSORS.items()}, DESCRIPTION)
     for name, tensor in tensors.items():
         assert tensor.dtype == TENSORS[name].dtype
         assert tensor.shape == TENSORS[name].shape
