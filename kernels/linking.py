@@ -81,6 +81,8 @@ class Kernel:
         self.calls_others = next(iter(inspect.signature(function).parameters)) == "kernels"
         self.arguments = (INT_POINTER, *arguments) if self.calls_others else arguments
         self.slot = len(KERNELS)
+        if self.slot == MOST_KERNELS:
+            raise RuntimeError("no room for another kernel: raise MOST_KERNELS")
         self._c_functions: dict[int, Any] = {}
         KERNELS.append(self)
         # How compiled code sees this object: as a function that is typed and lowered by these two.
@@ -165,6 +167,7 @@ def _generate_call(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -
 
 
 KERNELS: list[Kernel] = []
+MOST_KERNELS = 64  # a table stays where it is when a module with further kernels is imported
 
 
 def _template_of(entry: Kernel) -> type[AbstractTemplate]:
@@ -200,7 +203,7 @@ def kernel_table(dtype: np.dtype[Any], *needed: Kernel) -> np.ndarray:
     if dtype not in _tables:
         always = [entry for entry in KERNELS if not entry.on_demand]
         _compile_missing([*always, *needed], kind)
-        table = np.zeros(len(KERNELS), np.int64)
+        table = np.zeros(MOST_KERNELS, np.int64)
         for entry in always:
             table[entry.slot] = entry.address(kind)
         _tables[dtype] = table

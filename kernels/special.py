@@ -79,6 +79,12 @@ def activate_specially(kernels, layer, parameters, code, alpha, block, kept, kee
                 store(block, r + i, _prelu(z, load(slopes, advance * i)))
     elif code == CUSTOM:
         call_activation(layer[layout.FUNCTION], block, kept, count, keeps)
+        # The function may have no value at 0, which is z in the padding: NaN would go into the norm of the gradient.
+        for j in range(min(columns, layer[layout.UNITS] - column), columns):
+            for place in range(j, count, columns):
+                block[place] = 0.0
+                if keeps:
+                    kept[place] = 0.0
     elif keeps and keeps_slope(code):
         activate_and_keep(kernels, code, alpha, block, kept, count)
     else:

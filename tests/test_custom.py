@@ -124,3 +124,23 @@ def test_what_numba_compiled_and_functions_that_it_knows_are_taken() -> None:
     for function in (njit(lambda z: math.tanh(z)), vectorize(lambda z: math.tanh(z)), math.tanh, np.tanh):
         fastmlp.register_activation("own_tanh", function, lambda z: 1 - math.tanh(z) ** 2)
         np.testing.assert_allclose(model_of("own_tanh", "float64").forward(X), wanted, rtol=0, atol=1e-12)
+
+
+def reciprocal(z):  # type: ignore[no-untyped-def]
+    return 1.0 / z
+
+
+def slope_of_reciprocal(z):  # type: ignore[no-untyped-def]
+    return -1.0 / (z * z)
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.5}], ids=str)
+def test_a_function_without_a_value_at_zero_trains_layers_of_any_width(options: dict[str, Any]) -> None:
+    """The kernels fill layers up to whole registers, in which z is 0."""
+    fastmlp.register_activation("reciprocal", reciprocal, slope_of_reciprocal)
+    inputs = np.random.default_rng(1).uniform(1.0, 2.0, (40, 4))
+    model = MLP([4, Dense(5, "reciprocal"), 3], dtype="float64")
+    model.set_weights([np.ones((4, 5)), np.ones(5), *model.get_weights()[2:]])
+    trainer = Trainer(model, learning_rate=1e-3, **options)
+    trainer.fit(inputs, y, epochs=3, progress=False)
+    assert np.isfinite(model.network.parameters).all()

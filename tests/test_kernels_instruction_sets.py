@@ -130,6 +130,20 @@ def check_model(dtype: str) -> None:
             assert np.abs(found - exact).max() < 7 * 2 * rate
 
 
+def check_products(dtype: str) -> None:
+    from fastmlp.kernels import standalone
+
+    rng = np.random.default_rng(0)
+    for shape in ((1, 70, 37), (3, 5, 70), (61, 33, 5), (40, 130, 90)):
+        X, W, delta = (rng.integers(-4, 5, s).astype(dtype) for s in (shape[:2], shape[1:], shape[::2]))
+        b = W[0].copy()
+        np.testing.assert_array_equal(standalone.dense_forward(X, W, b), X @ W + b)
+        np.testing.assert_array_equal(standalone.dense_backward(delta, W), delta @ W.T)
+        gradient, bias_gradient = standalone.weight_gradient(X, delta)
+        np.testing.assert_array_equal(gradient, X.T @ delta)
+        np.testing.assert_array_equal(bias_gradient, delta.sum(axis=0))
+
+
 def check_threads() -> None:
     from fastmlp import MLP, Trainer, threads
 
@@ -151,6 +165,7 @@ def check(name: str) -> None:
     assert name == INSTRUCTION_SET.name
     for dtype in DTYPES:
         check_model(dtype)
+        check_products(dtype)
     check_threads()
     check_elementary()
 
