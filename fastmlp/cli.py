@@ -47,10 +47,7 @@ def _print(text: str) -> int:
     try:
         print(text, flush=True)
     except OSError as problem:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at exit
-        if not isinstance(problem, BrokenPipeError):  # whoever read the output, such as head, has had enough
-            print(f"The output could not be written: {problem}", file=sys.stderr)
-        return mnist.FAILED
+        return mnist.give_up_output(problem)
     return mnist.DONE
 
 

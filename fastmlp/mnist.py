@@ -156,9 +156,16 @@ def run(arguments: argparse.Namespace, error: Callable[[str], NoReturn]) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read the output, such as head, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at exit
-        return FAILED
+    except OSError as problem:  # of the output; what has to do with other files is dealt with where they are used
+        return give_up_output(problem)
+
+
+def give_up_output(problem: OSError) -> int:
+    """After standard output could not be written: say so, unless its reader has had enough; return the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed at exit
+    if not isinstance(problem, BrokenPipeError):  # as from head
+        print(f"The output could not be written: {problem}", file=sys.stderr)
+    return FAILED
 
 
 def _run(arguments: argparse.Namespace, error: Callable[[str], NoReturn]) -> int:

@@ -86,7 +86,7 @@ def test_defaults() -> None:
         "data": None, "hidden": [128], "activation": "relu", "epochs": None, "batch_size": None,
         "learning_rate": None, "optimizer": "adam", "l2": 0.0, "seed": 0, "threads": None, "save": None,
         "dropout": 0.0, "input_dropout": 0.0, "max_norm": None, "shift": 0.0, "rotation": 0.0, "scaling": 0.0,
-        "elastic": (0.0, 4.0),
+        "elastic": (0.0, 4.0), "validation": None,
     }
 
 
@@ -95,13 +95,13 @@ def test_every_option_is_parsed(tmp_path: Path) -> None:
         "--data", "a folder", "--hidden", "512,256", "--activation", "tanh", "--epochs", "3", "--batch-size", "64",
         "--learning-rate", "1e-2", "--optimizer", "nesterov", "--l2", "0.5", "--seed", "7", "--threads", "1",
         "--save", str(tmp_path / "model"), "--dropout", "0.5", "--input-dropout", "0.2", "--max-norm", "3",
-        "--shift", "1.5", "--rotation", "15", "--scaling", "0.1", "--elastic", "36,5.5",
+        "--shift", "1.5", "--rotation", "15", "--scaling", "0.1", "--elastic", "36,5.5", "--validation", "100",
     )
     assert vars(options) == {
         "data": "a folder", "hidden": [512, 256], "activation": "tanh", "epochs": 3, "batch_size": 64,
         "learning_rate": 0.01, "optimizer": "nesterov", "l2": 0.5, "seed": 7, "threads": 1,
         "save": tmp_path / "model", "dropout": 0.5, "input_dropout": 0.2, "max_norm": 3.0, "shift": 1.5,
-        "rotation": 15.0, "scaling": 0.1, "elastic": (36.0, 5.5),
+        "rotation": 15.0, "scaling": 0.1, "elastic": (36.0, 5.5), "validation": 100,
     }
 
 
@@ -245,6 +245,31 @@ def test_training_reads_the_images_in_place_and_validates_on_the_last_of_them(
                         (y_held_out, data.y_train[550:])):
         np.testing.assert_array_equal(part, whole)
         assert np.shares_memory(part, whole)
+
+
+def test_so_many_images_are_kept_for_validation_as_are_asked_for(folder: Path, made: Callable[..., Any]) -> None:
+    _, _, given = made("--data", str(folder), "--validation", "30")
+    assert len(given["validation_data"][0]) == len(given["validation_data"][1]) == 30
+    _, _, given = made("--data", str(folder), "--validation", "0")
+    assert given["validation_data"] is None
+
+
+def test_training_on_all_images(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mnist.main(["--data", str(folder), "--validation", "0", "--epochs", "2"]) == 0
+    output = capsys.readouterr().out
+    assert "600 images to train on, 0 for validation, 200 to test" in output
+    assert len(re.findall(r"^epoch \d/2  loss \d\.\d{4}  +[\d,]+ samples/s$", output, re.MULTILINE)) == 2
+
+
+@pytest.mark.parametrize("number", ["600", "-1", "half"])
+def test_validation_images_that_there_cannot_be(number: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "argument --validation: " in expect_usage_error(capsys, "--data", str(folder), "--validation", number)
+
+
+def test_pixels_that_are_dropped_are_black(folder: Path, made: Callable[..., Any]) -> None:
+    model, _, _ = made("--data", str(folder), "--input-dropout", "0.2")
+    np.testing.assert_array_equal(model.input_mean, np.zeros(36))
+    np.testing.assert_array_equal(model.input_std, np.full(36, load_mnist(folder).X_train[:550].max()))
 
 
 def test_mean_and_std() -> None:
@@ -607,3 +632,14 @@ def test_mnist_is_learned_to_98_per_cent(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_the_embedded_digits_are_a_small_set() -> None:
     assert len(load_digits().X_train) < mnist.SMALL_SET < 60_000
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_output_that_cannot_be_written(folder: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "fastmlp.mnist", "--data", str(folder)], stdout=full,
+                              stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+                              env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    assert done.returncode == 1
+    assert done.stderr.startswith("The output could not be written: ")
+    assert done.stderr.count("\n") == 1
