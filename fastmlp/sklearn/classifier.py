@@ -122,7 +122,8 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
     n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activation_
         As in scikit-learn.
     model_ : MLP
-        The network, to save or to serve; with the current weights whenever it is asked for.
+        A copy of the network, to save, to serve or to train further; made with the current weights whenever it is asked
+        for. What is done with it does not change the estimator, nor the estimator it.
 
     Notes
     -----

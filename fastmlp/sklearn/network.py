@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..activations import ACTIVATIONS
 from ..layers import MAX_DROPOUT, MAX_UNITS, Dense
+from ..model import MLP
 from ..validation import check_choice, check_integer, check_number
 
 Array = NDArray[Any]
@@ -91,16 +92,21 @@ def arrange(coefs: Sequence[Any], intercepts: Sequence[Any], slopes: Iterable[An
     return arrays
 
 
-def separate(arrays: Iterable[Array], layers: Iterable[Any]) -> tuple[list[Array], list[Array], list[Array]]:
-    """Return weights, biases and slopes from arrays in the order of `MLP.get_weights`."""
+def weight_attributes(arrays: Iterable[Array], layers: Iterable[Any]) -> dict[str, list[Array]]:
+    """Return the attributes coefs_, intercepts_ and, if there are any, slopes_ for arrays in the order of `MLP`'s."""
     left = iter(arrays)
-    coefs, intercepts, slopes = [], [], []
+    attributes: dict[str, list[Array]] = {"coefs_": [], "intercepts_": []}
     for layer in layers:
-        coefs.append(next(left))
-        intercepts.append(next(left))
+        attributes["coefs_"].append(next(left))
+        attributes["intercepts_"].append(next(left))
         if layer.activation == "prelu":
-            slopes.append(next(left))
-    return coefs, intercepts, slopes
+            attributes.setdefault("slopes_", []).append(next(left))
+    return attributes
+
+
+def is_of(model: MLP, layers: Sequence[Any], dtype: np.dtype[Any]) -> bool:
+    """Whether a model has these layers, the number of its inputs being the first, and this dtype."""
+    return [model.inputs, *model.layers] == layers and model.dtype == dtype
 
 
 def sum_of_squares(coefs: Iterable[Array]) -> float:
