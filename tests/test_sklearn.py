@@ -216,6 +216,38 @@ def test_a_sparse_matrix_is_never_made_dense_as_a_whole(monkeypatch: pytest.Monk
     assert max(largest) <= 4 << 20
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+@pytest.mark.parametrize("parameters", [{}, {"activation": "prelu"}, {"hidden_layer_sizes": ()},
+                                        {"hidden_layer_sizes": (7, 5), "activation": "tanh"}], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_for_wide_sparse_rows_make_none_of_them_dense(kind: str, parameters: dict[str, Any], dtype: Any,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    X = (scipy.sparse.random(300, 2000, 0.01, format="csr", random_state=0) * 100).astype(dtype)
+    y = KINDS[kind][1]
+    estimator = make(kind, **parameters).fit(X, y)
+    wanted = estimator._outputs(X.toarray())
+    monkeypatch.setattr(sparse_rows, "WINDOW_BYTES", 100 * 12 * 8)  # of products
+    with monkeypatch.context() as patch:
+        patch.setattr(sparse_rows, "DenseWindow", None)
+        found = estimator._outputs(X)
+    assert found.dtype == wanted.dtype
+    np.testing.assert_allclose(found, wanted, rtol=1e-4 if dtype is np.float32 else 1e-9, atol=1e-6)
+    estimator.coefs_[0][:] = np.finfo(estimator.coefs_[0].dtype).max  # products are infinite
+    np.testing.assert_array_equal(estimator._outputs(X), estimator._outputs(X.toarray()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_elements_of_one_place_in_a_sparse_matrix_are_added_up(kind: str) -> None:
+    X, y = KINDS[kind]
+    columns = X.shape[1]
+    twice = np.concatenate([np.arange(columns)] * 2)
+    X = scipy.sparse.csr_matrix((np.full(300 * 2 * columns, 200, np.uint8), np.tile(twice, 300),
+                                 np.arange(301) * 2 * columns), (300, columns))
+    estimator = make(kind, max_iter=2).fit(X, y)
+    assert_equal_weights(estimator, make(kind, max_iter=2).fit(np.full(X.shape, 400.0), y))
+    np.testing.assert_array_equal(estimator._outputs(X), estimator._outputs(np.full(X.shape, 400.0)))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_inputs_of_other_types_and_orders(kind: str) -> None:
     X, y = KINDS[kind]

@@ -295,7 +295,7 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         counted = isinstance(objective.loss, CrossEntropy) or (
             isinstance(objective.loss, BinaryCrossEntropy) and isinstance(self, ClassifierMixin))
         hits = weights is None and counted and (y.ndim == 1 or model.outputs == 1)
-        return HeldOut(model.network, readable(X, model), targets, objective.reported(y),
+        return HeldOut(model, readable(X, model), targets, objective.reported(y),
                        lambda outputs: self._score_outputs(y, outputs, weights), hits)
 
     def _prepare_epochs(self, model: MLP, X: Any, y: Array, weights: Array | None, objective: Objective,
@@ -436,7 +436,7 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         X = validate_data(self, X, accept_sparse="csr", dtype=INPUT_DTYPES, reset=False)
         model = self._current_model()
         with self._limited_threads():
-            return predict(model.network, X)
+            return predict(model, X)
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_served": (None, ()), "_in_training": None}  # the weights are in coefs_
