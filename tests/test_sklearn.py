@@ -29,6 +29,7 @@ from sklearn.inspection import permutation_importance
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import InvalidParameterError
 from threadpoolctl import threadpool_limits
 
 import fastmlp
@@ -574,6 +575,7 @@ def test_an_error_after_the_first_weights_were_drawn_leaves_the_network_as_it_wa
     ({"optimizer": "newton"}, "optimizer"), ({"loss": "log"}, "loss"), ({"loss": 3}, "loss"),
     ({"schedule": "never"}, "schedule"), ({"callbacks": 3}, "callbacks"), ({"progress": "yes"}, "progress"),
     ({"learning_rate_init": 0.0}, "learning_rate_init"), ({"keep_optimizer": "yes"}, "keep_optimizer"),
+    ({"activation": None}, "activation"), ({"epsilon": 1e-30}, "epsilon"),
     ({"solver": "lbfgs", "dropout": 0.1}, "dropout"), ({"solver": "lbfgs", "schedule": "cosine"}, "schedule"),
     ({"schedule": fastmlp.schedules.ReduceOnPlateau(monitor="val_loss")}, "X_val"),
 ], ids=str)
@@ -583,7 +585,7 @@ def test_an_error_names_the_parameter_and_changes_nothing(parameters: Any, name:
     estimator = make(kind).fit(X, y)
     estimator.set_params(**parameters)
     before = {key: copy.deepcopy(value) for key, value in vars(estimator).items() if key.endswith("_")}
-    with pytest.raises((ValueError, TypeError), match=name):
+    with pytest.raises(ValueError if name == "X_val" else InvalidParameterError, match=name):
         estimator.fit(X[:, :5], y)
     after = {key: value for key, value in vars(estimator).items() if key.endswith("_")}
     assert before.keys() == after.keys()
@@ -651,3 +653,17 @@ def test_verbose_training_prints_what_it_does(capsys: pytest.CaptureFixture[str]
     assert "did not improve more than tol=10.0" in printed
     make("MLPClassifier", verbose=True, solver="lbfgs").fit(*DIGITS)
     assert "Iteration 8, loss = " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("parameters", [{"early_stopping": True}, {"solver": "sgd", "learning_rate": "adaptive"},
+                                        {"solver": "sgd"}, {}], ids=str)
+def test_verbose_training_tells_why_it_stops_as_theirs_does(parameters: Any,
+                                                            capsys: pytest.CaptureFixture[str]) -> None:
+    settings = SMALL | parameters | {"verbose": True, "tol": 10.0, "n_iter_no_change": 1, "learning_rate_init": 1e-5}
+    told = []
+    for module in (fastmlp, sklearn.neural_network):
+        module.MLPClassifier(**settings).fit(*DIGITS)
+        lines = capsys.readouterr().out.splitlines()
+        told.append([line for line in lines if "loss = " not in line])
+    assert told[0] == told[1]
+    assert told[0][-1].endswith("Stopping.")

@@ -146,6 +146,15 @@ def test_the_same_course_of_early_stopping(case: str, weights: Any) -> None:
     assert ours.n_iter_ < 100
 
 
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["even", "weighted"])
+def test_the_same_course_of_early_stopping_with_one_class(weights: Any) -> None:
+    theirs, ours = pair("MLPClassifier", early_stopping=True, max_iter=5)
+    X, y = DIGITS[0], np.full(len(DIGITS[0]), "only")
+    assert_same(theirs.fit(X, y, weights), ours.fit(X, y, weights))
+    assert_same_curves(theirs, ours)
+    assert ours.validation_scores_ == [1.0] * 5
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_end_by_tolerance(case: str) -> None:
     kind, (X, y) = CASES[case]

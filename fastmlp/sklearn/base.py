@@ -42,6 +42,7 @@ from .network import (
     weight_attributes,
 )
 from .objective import NOT_FINITE, Objective
+from .parameters import checks_parameters
 from .rows import HeldOut, is_sparse, predict, readable
 
 Array = NDArray[Any]
@@ -189,7 +190,8 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
     def _prepare(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, incremental: bool,
                  classes: Any) -> Any:
         """Check everything, and return a function that trains."""
-        callbacks = check_callbacks(self.callbacks)
+        with checks_parameters():
+            callbacks = check_callbacks(self.callbacks)
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         if (X_val is None) != (y_val is None):
@@ -294,7 +296,8 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         targets = objective.loss.check_targets(y, len(y), model.outputs, model.dtype, weights)
         counted = isinstance(objective.loss, CrossEntropy) or (
             isinstance(objective.loss, BinaryCrossEntropy) and isinstance(self, ClassifierMixin))
-        hits = weights is None and counted and (y.ndim == 1 or model.outputs == 1)
+        alone = isinstance(self, ClassifierMixin) and len(self.classes_) == 1  # whatever the output, it is right
+        hits = weights is None and counted and not alone and (y.ndim == 1 or model.outputs == 1)
         return HeldOut(model, readable(X, model), targets, objective.reported(y),
                        lambda outputs: self._score_outputs(y, outputs, weights), hits)
 

@@ -8,13 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from ..losses import BinaryCrossEntropy, CrossEntropy, Hinge, Loss, Poisson
+from ..validation import check_number
 from .base import MLPEstimator
 from .objective import Objective, loss_of_fastmlp
+from .parameters import checks_parameters
 
 Array = NDArray[Any]
 
@@ -138,6 +141,11 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
     >>> MLPClassifier(random_state=0, max_iter=50, dropout=0.2).fit(X[:1500], y[:1500]).score(X[1500:], y[1500:]) > 0.9
     True
     """
+
+    _parameter_constraints: dict[str, Any] = {  # noqa: RUF012
+        **MLPEstimator._parameter_constraints,
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+    }
 
     def __init__(
         self,
@@ -304,8 +312,10 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
             if unknown or self._label_binarizer.y_type_.startswith("multilabel"):
                 raise ValueError(f"class_weight must have classes of {self.classes_} only, or be a list of dicts for a "
                                  f"matrix of labels, got {self.class_weight!r}")
-            by_class = np.array([self.class_weight.get(label, 1.0) for label in self.classes_.tolist()], np.float64)
-            weights = by_class[np.searchsorted(self.classes_, y)]
+            with checks_parameters():
+                by_class = [check_number(f"class_weight[{label!r}]", self.class_weight.get(label, 1.0), low=0.0)
+                            for label in self.classes_.tolist()]
+            weights = np.array(by_class)[np.searchsorted(self.classes_, y)]
         else:
             weights = compute_sample_weight(self.class_weight, y)
         return np.asarray(weights if sample_weight is None else weights * sample_weight)
@@ -317,5 +327,5 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
             right = outputs.argmax(axis=1) == y.argmax(axis=1)
         else:
             threshold = 0.0 if self.out_activation_ == "identity" else 0.5
-            right = ((outputs > threshold) == (y > 0)).all(axis=1)
+            right = ((outputs > threshold) == (y > 0)).all(axis=1) | (len(self.classes_) == 1)
         return float(np.average(right, weights=weights))

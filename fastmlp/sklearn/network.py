@@ -12,6 +12,7 @@ from ..activations import ACTIVATIONS
 from ..layers import MAX_DROPOUT, MAX_UNITS, Dense
 from ..model import MLP
 from ..validation import check_choice, check_integer, check_number
+from .parameters import checks_parameters
 
 Array = NDArray[Any]
 
@@ -20,12 +21,14 @@ OURS = {"logistic": "sigmoid", "exp": "exponential"}
 THEIRS = {ours: theirs for theirs, ours in OURS.items()}
 
 
+@checks_parameters()
 def sizes_of(hidden_layer_sizes: Any) -> list[int]:
     """Return the sizes of the hidden layers from a number or numbers of at least 1."""
     sizes = hidden_layer_sizes if np.iterable(hidden_layer_sizes) else [hidden_layer_sizes]
     return [check_integer("hidden_layer_sizes", size, low=1, high=MAX_UNITS) for size in sizes]
 
 
+@checks_parameters()
 def hidden_activations(activation: Any, hidden: int) -> list[str]:
     """Return our names of the hidden layers' activations, from a name for all or a list with one for each."""
     if isinstance(activation, str):
@@ -41,6 +44,7 @@ def hidden_activations(activation: Any, hidden: int) -> list[str]:
     return names[:hidden]
 
 
+@checks_parameters()
 def layers_of(units: Sequence[int], activations: Sequence[str], dropout: Any, output: str) -> list[Dense]:
     """Describe the layers.
 
