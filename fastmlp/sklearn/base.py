@@ -131,7 +131,7 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         ----------
         X : array, sparse matrix or data frame of shape (n_samples, n_features)
             float32 is trained on in float32, everything else in float64. Rows of a sparse matrix are made dense a few
-            batches at a time.
+            batches at a time, which takes 8 MB, or batch_size * n_features * 8 bytes (4 in float32) if that is more.
         y : array of shape (n_samples,) or (n_samples, n_outputs)
             Class labels, or a matrix of 0 and 1 for labels that do not exclude one another; numbers for the regressor.
         sample_weight : array of shape (n_samples,), default=None

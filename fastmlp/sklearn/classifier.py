@@ -111,7 +111,10 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         The last and the least loss of an epoch; `best_loss_` is None with early stopping.
     loss_curve_ : list of float
         The loss of each epoch, regularisation included. For that, the sum of the squared weights is taken to change
-        evenly within an epoch, where scikit-learn computes it for each batch.
+        evenly within an epoch, where scikit-learn computes it for each batch. And a certain but wrong prediction counts
+        with its whole cross entropy, where scikit-learn keeps probabilities 2.2e-16 (1.2e-7 in float32) away from 0 and
+        1 in the loss, though not in its gradient: weights are the same, but the losses may lead to another end of
+        training.
     validation_scores_, best_validation_score_ : list of float, float
         Accuracy on the rows held out; None without early stopping.
     validation_loss_curve_ : list of float
@@ -131,8 +134,9 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
     Notes
     -----
     Where it differs from scikit-learn: training stops when the loss is not finite, predictions have the dtype of the
-    network, epsilon has limits, and `loss_curve_` is as told above. Rows of a sparse matrix are made dense a window at
-    a time, with the same result as if they had been dense. A weight of a row below 0 is an error.
+    network, epsilon has limits, and `loss_curve_` is as told above. Rows of a sparse matrix are made dense to train on
+    them, a window at a time, with the same result as if they had been dense: with tens of thousands of columns that
+    takes longer than in scikit-learn. A weight of a row below 0 is an error.
 
     Examples
     --------
