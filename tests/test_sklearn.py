@@ -29,6 +29,7 @@ from sklearn.inspection import permutation_importance
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import InvalidParameterError
 from threadpoolctl import threadpool_limits
 
 import fastmlp
@@ -216,6 +217,38 @@ def test_a_sparse_matrix_is_never_made_dense_as_a_whole(monkeypatch: pytest.Monk
     assert max(largest) <= 4 << 20
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+@pytest.mark.parametrize("parameters", [{}, {"activation": "prelu"}, {"hidden_layer_sizes": ()},
+                                        {"hidden_layer_sizes": (7, 5), "activation": "tanh"}], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_for_wide_sparse_rows_make_none_of_them_dense(kind: str, parameters: dict[str, Any], dtype: Any,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    X = (scipy.sparse.random(300, 2000, 0.01, format="csr", random_state=0) * 100).astype(dtype)
+    y = KINDS[kind][1]
+    estimator = make(kind, **parameters).fit(X, y)
+    wanted = estimator._outputs(X.toarray())
+    monkeypatch.setattr(sparse_rows, "WINDOW_BYTES", 100 * 12 * 8)  # of products
+    with monkeypatch.context() as patch:
+        patch.setattr(sparse_rows, "DenseWindow", None)
+        found = estimator._outputs(X)
+    assert found.dtype == wanted.dtype
+    np.testing.assert_allclose(found, wanted, rtol=1e-4 if dtype is np.float32 else 1e-9, atol=1e-6)
+    estimator.coefs_[0][:] = np.finfo(estimator.coefs_[0].dtype).max  # products are infinite
+    np.testing.assert_array_equal(estimator._outputs(X), estimator._outputs(X.toarray()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_elements_of_one_place_in_a_sparse_matrix_are_added_up(kind: str) -> None:
+    X, y = KINDS[kind]
+    columns = X.shape[1]
+    twice = np.concatenate([np.arange(columns)] * 2)
+    X = scipy.sparse.csr_matrix((np.full(300 * 2 * columns, 200, np.uint8), np.tile(twice, 300),
+                                 np.arange(301) * 2 * columns), (300, columns))
+    estimator = make(kind, max_iter=2).fit(X, y)
+    assert_equal_weights(estimator, make(kind, max_iter=2).fit(np.full(X.shape, 400.0), y))
+    np.testing.assert_array_equal(estimator._outputs(X), estimator._outputs(np.full(X.shape, 400.0)))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_inputs_of_other_types_and_orders(kind: str) -> None:
     X, y = KINDS[kind]
@@ -304,6 +337,29 @@ def test_a_copy_in_the_middle_of_training_goes_on_with_the_same_bits(way: Any, p
     assert len(copied.loss_curve_) == 6
 
 
+@pytest.mark.parametrize("way", [through_pickle, copy.deepcopy])
+@pytest.mark.parametrize("parameters", [{}, {"solver": "lbfgs"}, {"activation": "prelu"}], ids=str)
+def test_a_copy_that_a_callback_makes_has_the_weights_of_then(way: Any, parameters: Any) -> None:
+    X, y = DIGITS
+    copies, outputs = [], []
+    estimator = make("MLPClassifier", warm_start=True, **parameters)
+
+    def note(trainer: Any, logs: dict[str, Any]) -> None:
+        estimator.set_params(callbacks=None)  # they need not be copied
+        copies.append(way(estimator))
+        outputs.append(estimator.predict_proba(X))
+
+    estimator.set_params(callbacks=[note]).fit(X, y)
+    assert len(copies) == 8
+    for copied, wanted in zip(copies, outputs, strict=True):
+        np.testing.assert_array_equal(copied.predict_proba(X), wanted)
+    assert not np.array_equal(outputs[0], outputs[-1])
+    assert_equal_weights(copies[-1], estimator)
+    np.testing.assert_array_equal(clone(estimator).set_params(warm_start=False).fit(X, y).predict_proba(X), outputs[-1])
+    copies[3].coefs_[0][:] = 0.0  # what the copies have is theirs
+    np.testing.assert_array_equal(copies[4].predict_proba(X), outputs[4])
+
+
 # ---- weights set by hand, and the model
 
 
@@ -316,7 +372,6 @@ def test_the_model_always_has_the_weights_of_the_estimator(kind: str) -> None:
     before = estimator.predict(X)
     model = estimator.model_
     assert isinstance(model, fastmlp.MLP)
-    assert model is estimator.model_
     estimator.coefs_[1][:, 0] += 3.0  # in place
     np.testing.assert_array_equal(estimator.model_.get_weights()[2], estimator.coefs_[1])
     assert not np.array_equal(estimator.predict(X), before)
@@ -328,6 +383,21 @@ def test_the_model_always_has_the_weights_of_the_estimator(kind: str) -> None:
     estimator.intercepts_ = [np.zeros(5), np.zeros(estimator.n_outputs_)]
     assert [layer.units for layer in estimator.model_.layers] == [5, estimator.n_outputs_]
     estimator.predict(X)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_model_and_the_estimator_leave_one_another_alone(kind: str) -> None:
+    X, y = KINDS[kind]
+    estimator = make(kind).fit(X, y)
+    model, before = estimator.model_, estimator.predict(X)
+    outputs = model.forward(X)
+    estimator.partial_fit(X, y)
+    make(kind, warm_start=True).fit(X, y)
+    np.testing.assert_array_equal(model.forward(X), outputs)
+    estimator = make(kind).fit(X, y)
+    estimator.model_.set_weights(0 * weights for weights in model.get_weights())
+    fastmlp.Trainer(estimator.model_, "cross_entropy" if kind == "MLPClassifier" else "mean_squared_error").step(X, y)
+    np.testing.assert_array_equal(estimator.predict(X), before)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -384,6 +454,106 @@ def test_fits_in_several_threads_leave_the_number_of_threads_alone() -> None:
         assert_equal_weights(estimator, estimators[0])
 
 
+def predict_in_threads(estimator: Any, X: Any, during: Any) -> list[Any]:
+    """Call a function while two threads predict; return what they raised."""
+    problems: list[Any] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            try:
+                estimator.predict(X)
+            except Exception as problem:
+                problems.append(problem)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    try:
+        during()
+    finally:
+        done.set()
+        for reader in readers:
+            reader.join()
+    return problems
+
+
+def test_predictions_in_other_threads_do_not_change_training() -> None:
+    X, y = DIGITS
+    estimator, alone = (make("MLPClassifier").fit(X, y) for _ in range(2))
+
+    def train(estimator: Any) -> None:
+        for number in range(150):
+            if number == 50:
+                estimator.coefs_[0][0] += 0.01  # by hand
+            estimator.partial_fit(X, y)
+
+    assert predict_in_threads(estimator, X[:5], lambda: train(estimator)) == []
+    train(alone)
+    assert_equal_weights(estimator, alone)
+    np.testing.assert_array_equal(estimator.predict(X), alone.predict(X))
+
+
+def test_a_prediction_never_writes_to_the_network_that_was_trained() -> None:
+    X, y = DIGITS
+    models: list[Any] = []
+    estimator = make("MLPClassifier", callbacks=[lambda trainer, logs: models.append(trainer.model)]).fit(X, y)
+    trained = models[0].get_weights()
+    estimator.coefs_[0][:] = 0.0
+    estimator.predict(X)
+    np.testing.assert_array_equal(models[0].get_weights()[0], trained[0])
+
+
+def test_threads_that_make_the_network_at_once_all_predict_with_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = DIGITS
+    fitted = make("MLPClassifier", solver="lbfgs").fit(X, y)
+    wanted, estimator = fitted.predict_proba(X), through_pickle(fitted)
+    entered = {"first": threading.Event(), "second": threading.Event()}
+    both, first_is_done = threading.Barrier(2, timeout=10), threading.Event()
+    make_model, set_weights = fastmlp.MLP.__init__, fastmlp.MLP.set_weights
+
+    def slow_init(model: Any, *arguments: Any, **options: Any) -> None:
+        make_model(model, *arguments, **options)
+        both.wait()
+        if threading.current_thread().name == "second":
+            entered["first"].wait(10)
+
+    def slow_set_weights(model: Any, weights: Any) -> None:
+        name = threading.current_thread().name
+        entered[name].set()
+        entered["second"].wait(10)
+        if name == "second":
+            first_is_done.wait(10)
+        set_weights(model, weights)
+
+    predicted = []
+
+    def predict(times: int) -> None:
+        predicted.extend(estimator.predict_proba(X) for _ in range(times))
+        first_is_done.set()
+
+    monkeypatch.setattr(fastmlp.MLP, "__init__", slow_init)
+    monkeypatch.setattr(fastmlp.MLP, "set_weights", slow_set_weights)
+    threads = [threading.Thread(target=predict, args=(times,), name=name)
+               for name, times in (("first", 2), ("second", 1))]
+    for thread in threads[::-1]:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(predicted) == 3
+    for outputs in predicted:
+        np.testing.assert_array_equal(outputs, wanted)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("way", [lambda estimator: estimator, through_pickle], ids=["fitted", "unpickled"])
+def test_a_prediction_adds_no_attribute(way: Any, solver: str) -> None:
+    estimator = way(make("MLPClassifier", solver=solver).fit(*DIGITS))
+    names = set(vars(estimator))  # other threads may go through them
+    estimator.predict(DIGITS[0])
+    assert set(vars(estimator)) == names
+
+
 # ---- errors
 
 
@@ -405,6 +575,7 @@ def test_an_error_after_the_first_weights_were_drawn_leaves_the_network_as_it_wa
     ({"optimizer": "newton"}, "optimizer"), ({"loss": "log"}, "loss"), ({"loss": 3}, "loss"),
     ({"schedule": "never"}, "schedule"), ({"callbacks": 3}, "callbacks"), ({"progress": "yes"}, "progress"),
     ({"learning_rate_init": 0.0}, "learning_rate_init"), ({"keep_optimizer": "yes"}, "keep_optimizer"),
+    ({"activation": None}, "activation"), ({"epsilon": 1e-30}, "epsilon"),
     ({"solver": "lbfgs", "dropout": 0.1}, "dropout"), ({"solver": "lbfgs", "schedule": "cosine"}, "schedule"),
     ({"schedule": fastmlp.schedules.ReduceOnPlateau(monitor="val_loss")}, "X_val"),
 ], ids=str)
@@ -414,7 +585,7 @@ def test_an_error_names_the_parameter_and_changes_nothing(parameters: Any, name:
     estimator = make(kind).fit(X, y)
     estimator.set_params(**parameters)
     before = {key: copy.deepcopy(value) for key, value in vars(estimator).items() if key.endswith("_")}
-    with pytest.raises((ValueError, TypeError), match=name):
+    with pytest.raises(ValueError if name == "X_val" else InvalidParameterError, match=name):
         estimator.fit(X[:, :5], y)
     after = {key: value for key, value in vars(estimator).items() if key.endswith("_")}
     assert before.keys() == after.keys()
@@ -482,3 +653,17 @@ def test_verbose_training_prints_what_it_does(capsys: pytest.CaptureFixture[str]
     assert "did not improve more than tol=10.0" in printed
     make("MLPClassifier", verbose=True, solver="lbfgs").fit(*DIGITS)
     assert "Iteration 8, loss = " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("parameters", [{"early_stopping": True}, {"solver": "sgd", "learning_rate": "adaptive"},
+                                        {"solver": "sgd"}, {}], ids=str)
+def test_verbose_training_tells_why_it_stops_as_theirs_does(parameters: Any,
+                                                            capsys: pytest.CaptureFixture[str]) -> None:
+    settings = SMALL | parameters | {"verbose": True, "tol": 10.0, "n_iter_no_change": 1, "learning_rate_init": 1e-5}
+    told = []
+    for module in (fastmlp, sklearn.neural_network):
+        module.MLPClassifier(**settings).fit(*DIGITS)
+        lines = capsys.readouterr().out.splitlines()
+        told.append([line for line in lines if "loss = " not in line])
+    assert told[0] == told[1]
+    assert told[0][-1].endswith("Stopping.")

@@ -13,6 +13,7 @@ pytest.importorskip("sklearn")
 import scipy.sparse
 from sklearn.datasets import load_diabetes, load_digits, make_classification, make_multilabel_classification
 from sklearn.metrics import log_loss, recall_score
+from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.class_weight import compute_sample_weight
 
 import fastmlp
@@ -99,6 +100,16 @@ def test_class_weights_go_by_the_label() -> None:
     assert recall_score(y, weighted.predict(X) == "seldom") > recall_score(y, plain.predict(X) == "seldom")
     with pytest.raises(ValueError, match="class_weight"):
         classifier(class_weight={"never": 5.0}).fit(X, names)
+
+
+@pytest.mark.parametrize(("class_weight", "told"), [
+    ("foo", "'class_weight' .* must be .*'balanced'.* Got 'foo'"), (5, "'class_weight' .* must be .*dict.* Got 5"),
+    ({0: "much"}, r"class_weight\[0\] must be a finite number of at least 0, got 'much'"),
+    ({1: -1.0}, r"class_weight\[1\] must be .* got -1.0"),
+], ids=str)
+def test_class_weights_that_are_none_are_named(class_weight: Any, told: str) -> None:
+    with pytest.raises(InvalidParameterError, match=told):
+        classifier(class_weight=class_weight).fit(*TWO)
 
 
 def test_class_weights_of_a_matrix_of_labels_and_in_partial_fit() -> None:

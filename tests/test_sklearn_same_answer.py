@@ -98,6 +98,13 @@ def test_the_same_weights_with_weighted_rows(case: str, way: str) -> None:
     assert_same_curves(theirs.fit(X, y, WEIGHTS), ours.fit(X, y, WEIGHTS), 1e-10)
 
 
+def test_the_same_weights_where_they_clip_probabilities_in_the_loss() -> None:
+    theirs, ours = pair("MLPClassifier", alpha=0.0, max_iter=5)
+    X, y = DIGITS
+    assert_same(theirs.fit(1000 * X, y), ours.fit(1000 * X, y))
+    assert ours.loss_curve_[0] > 2 * theirs.loss_curve_[0]
+
+
 def test_the_loss_of_whole_batches_is_exact_with_any_alpha() -> None:
     theirs, ours = pair("MLPClassifier", alpha=10.0, batch_size=330)
     assert_same_curves(theirs.fit(*DIGITS), ours.fit(*DIGITS), 1e-10)
@@ -144,6 +151,15 @@ def test_the_same_course_of_early_stopping(case: str, weights: Any) -> None:
     assert_same(theirs.fit(X, y, weights), ours.fit(X, y, weights))
     assert_same_curves(theirs, ours)
     assert ours.n_iter_ < 100
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["even", "weighted"])
+def test_the_same_course_of_early_stopping_with_one_class(weights: Any) -> None:
+    theirs, ours = pair("MLPClassifier", early_stopping=True, max_iter=5)
+    X, y = DIGITS[0], np.full(len(DIGITS[0]), "only")
+    assert_same(theirs.fit(X, y, weights), ours.fit(X, y, weights))
+    assert_same_curves(theirs, ours)
+    assert ours.validation_scores_ == [1.0] * 5
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -33,12 +35,14 @@ from .network import (
     check_shapes,
     hidden_activations,
     initial_weights,
+    is_of,
     layers_of,
-    separate,
     sizes_of,
     sum_of_squares,
+    weight_attributes,
 )
 from .objective import NOT_FINITE, Objective
+from .parameters import checks_parameters
 from .rows import HeldOut, is_sparse, predict, readable
 
 Array = NDArray[Any]
@@ -77,9 +81,11 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         "progress": ["boolean"],
     }
 
-    _model: MLP  # made from coefs_ and intercepts_ when it is needed, and kept
-    _seen: list[Array]  # the weights that the model has, in its order
-    _trainer: Trainer | None  # with the optimizer's state, between calls of partial_fit
+    # Other threads may predict at any time. They read these, each of which is set in one go, and write to no model that
+    # others can see: a network for other weights is made anew.
+    _served: tuple[MLP | None, Sequence[Array]] = (None, ())  # made when it is needed; with the weights that it has
+    _in_training: MLP | None = None  # whose weights are the current ones until training ends
+    _trainer: Trainer | None = None  # with the optimizer's state, between calls of partial_fit
 
     def _keep(self, arguments: dict[str, Any]) -> None:
         """Set the parameters from the local variables of ``__init__``."""
@@ -125,7 +131,7 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         ----------
         X : array, sparse matrix or data frame of shape (n_samples, n_features)
             float32 is trained on in float32, everything else in float64. Rows of a sparse matrix are made dense a few
-            batches at a time.
+            batches at a time, which takes 8 MB, or batch_size * n_features * 8 bytes (4 in float32) if that is more.
         y : array of shape (n_samples,) or (n_samples, n_outputs)
             Class labels, or a matrix of 0 and 1 for labels that do not exclude one another; numbers for the regressor.
         sample_weight : array of shape (n_samples,), default=None
@@ -171,20 +177,21 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         try:
             train = self._prepare(X, y, sample_weight, X_val, y_val, incremental, classes)
         except BaseException:
-            self.__dict__.clear()
+            for name in self.__dict__.keys() - before.keys():
+                del self.__dict__[name]
             self.__dict__.update(before)
-            self._seen = []  # the model may have got other weights
             raise
         with self._limited_threads():
             train()
-        if not np.isfinite(self._model.network.parameters).all():
+        if not all(np.isfinite(weights).all() for weights in self._served[1]):
             raise ValueError(NOT_FINITE)
         return self
 
     def _prepare(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, incremental: bool,
                  classes: Any) -> Any:
         """Check everything, and return a function that trains."""
-        callbacks = check_callbacks(self.callbacks)
+        with checks_parameters():
+            callbacks = check_callbacks(self.callbacks)
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         if (X_val is None) != (y_val is None):
@@ -213,7 +220,10 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
             self.out_activation_ = THEIRS.get(objective.output, objective.output)
         check_shapes(self.coefs_, self.intercepts_, X.shape[1], self.n_outputs_)
         self.n_layers_ = len(self.coefs_) + 1
-        model = self._current_model()
+        layers, dtype, _ = self._describe()
+        model = self._trainer.model if self._trainer is not None else None
+        if model is None or not is_of(model, layers, dtype):
+            model = MLP(layers, dtype=dtype)
         if self._is_lbfgs():
             return self._prepare_lbfgs(model, X, y, weights, objective, held_out, callbacks)
         self._begin_curves(first)
@@ -286,8 +296,9 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         targets = objective.loss.check_targets(y, len(y), model.outputs, model.dtype, weights)
         counted = isinstance(objective.loss, CrossEntropy) or (
             isinstance(objective.loss, BinaryCrossEntropy) and isinstance(self, ClassifierMixin))
-        hits = weights is None and counted and (y.ndim == 1 or model.outputs == 1)
-        return HeldOut(model.network, readable(X, model), targets, objective.reported(y),
+        alone = isinstance(self, ClassifierMixin) and len(self.classes_) == 1  # whatever the output, it is right
+        hits = weights is None and counted and not alone and (y.ndim == 1 or model.outputs == 1)
+        return HeldOut(model, readable(X, model), targets, objective.reported(y),
                        lambda outputs: self._score_outputs(y, outputs, weights), hits)
 
     def _prepare_epochs(self, model: MLP, X: Any, y: Array, weights: Array | None, objective: Objective,
@@ -297,7 +308,7 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         if batch > count:
             warnings.warn(f"batch_size is {batch}, more than the {count} rows there are: all of them make one batch",
                           stacklevel=6)
-        trainer: Trainer | None = self.__dict__.get("_trainer")
+        trainer = self._trainer
         kept = incremental or (self.warm_start and self.keep_optimizer)
         if trainer is None or not kept or trainer.model is not model or trainer.loss != objective.loss:
             trainer = make_trainer(self, model, objective)
@@ -315,18 +326,17 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
 
         def train() -> None:
             kind = SparseEpochFit if is_sparse(X) else EpochFit
-            end = EpochEnd(self, trainer)
-            fit = end.fit = kind(trainer, readable(X, model), targets, objective.reported(y), self.alpha,
-                                 sum_of_squares(self.coefs_), epochs, end, callbacks, self.progress, draw_order,
-                                 validation)
-            try:
-                with trainer._exclusively():
+            with self._training(trainer):
+                end = EpochEnd(self, trainer)
+                fit = end.fit = kind(trainer, readable(X, model), targets, objective.reported(y), self.alpha,
+                                     sum_of_squares(self.coefs_), epochs, end, callbacks, self.progress, draw_order,
+                                     validation)
+                try:
                     fit.run()
-            except KeyboardInterrupt:
-                warnings.warn("Training interrupted by user.", stacklevel=5)
-            finally:
-                end.restore_best()
-                self._take_weights(model)
+                except KeyboardInterrupt:
+                    warnings.warn("Training interrupted by user.", stacklevel=5)
+                finally:
+                    end.restore_best()
             if fit.diverged:
                 end.note_divergence()
                 if not self.early_stopping:
@@ -353,18 +363,18 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         def train() -> None:
             listeners = [IterationEnd(self, validation), *callbacks]
             kind = SparseMinimisation if is_sparse(X) else DenseMinimisation
-            fit = kind(trainer, readable(X, model), targets, objective.scale, self.max_iter, listeners, self.progress)
             records = trainer.history.records
             message = ""
-            try:
-                fit.run()
-                message = records[-1]["message"] if records else ""
-            except Diverged:
-                if not records:
-                    raise ValueError(NOT_FINITE) from None
-                message = "the loss was not finite"
-            finally:
-                self._take_weights(model)
+            with self._training(trainer):
+                fit = kind(trainer, readable(X, model), targets, objective.scale, self.max_iter, listeners,
+                           self.progress)
+                try:
+                    fit.run()
+                    message = records[-1]["message"] if records else ""
+                except Diverged:
+                    if not records:
+                        raise ValueError(NOT_FINITE) from None
+                    message = "the loss was not finite"
             self.n_iter_ = len(records)
             loss = records[-1]["loss"] if records else fit.loss
             penalty = 0.5 * self.alpha * sum_of_squares(self.coefs_) / total
@@ -379,32 +389,49 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     @property
     def model_(self) -> MLP:
-        """The network, with the weights of `coefs_` and `intercepts_` as they are now."""
+        """A network of its own with the current weights, made anew whenever it is asked for.
+
+        The estimator never changes it, and what is done with it does not reach the estimator.
+        """
         check_is_fitted(self)
-        return self._current_model()
+        return copy.deepcopy(self._current_model())
+
+    def _describe(self) -> tuple[list[Any], np.dtype[Any], list[Array]]:
+        """Return layers and dtype as `MLP` takes them, and the weights in its order, which users may have set."""
+        coefs = self.coefs_
+        units = [np.shape(coef)[1] for coef in coefs]
+        activations = hidden_activations(self.activation, len(units) - 1)
+        weights = arrange(coefs, self.intercepts_, self.__dict__.get("slopes_", ()), activations)
+        layers = layers_of(units, activations, self.dropout, OURS.get(self.out_activation_, self.out_activation_))
+        return [len(coefs[0]), *layers], np.result_type(np.float32, *{weight.dtype for weight in weights}), weights
 
     def _current_model(self) -> MLP:
-        """Return the model with the current weights, which may have been set by hand or changed in place."""
-        sizes = [np.shape(coef)[1] for coef in self.coefs_]
-        activations = hidden_activations(self.activation, len(sizes) - 1)
-        weights = arrange(self.coefs_, self.intercepts_, self.__dict__.get("slopes_", ()), activations)
-        layers = layers_of(sizes, activations, self.dropout, OURS.get(self.out_activation_, self.out_activation_))
-        dtype = np.result_type(np.float32, *{weight.dtype for weight in weights})
-        model = self.__dict__.get("_model")
-        if model is None or model.layers != layers or model.dtype != dtype or model.inputs != len(self.coefs_[0]):
-            model = MLP([len(self.coefs_[0]), *layers], dtype=dtype)
-            self._model, self._trainer, self._seen = model, None, []
-        if len(self._seen) != len(weights) or not all(map(np.array_equal, self._seen, weights)):
+        """Return a model with the current weights, to read only."""
+        in_training = self._in_training
+        if in_training is not None:
+            return in_training
+        layers, dtype, weights = self._describe()
+        model, seen = self._served
+        if model is None or not is_of(model, layers, dtype) or not all(map(np.array_equal, seen, weights)):
+            model = MLP(layers, dtype=dtype)
             model.set_weights(weights)
-            self._seen = model.get_weights()
+            self._served = model, model.get_weights()
         return model
 
-    def _take_weights(self, model: MLP) -> None:
-        """Set the attributes to the weights of the model after training."""
-        self._seen = model.get_weights()
-        self.coefs_, self.intercepts_, slopes = separate(model.get_weights(), model.layers)
-        if slopes:
-            self.slopes_ = slopes
+    @contextlib.contextmanager
+    def _training(self, trainer: Trainer) -> Iterator[None]:
+        """Give the trainer's model the weights of the attributes, and these, in the end, what the model has learned."""
+        model = trainer.model
+        with trainer._exclusively():
+            model.set_weights(self._describe()[2])
+            self._in_training = model
+            try:
+                yield
+            finally:
+                learned = model.get_weights()
+                self.__dict__.update(weight_attributes([weights.copy() for weights in learned], model.layers))
+                self._served = model, learned
+                self._in_training = None
 
     def _outputs(self, X: Any) -> Array:
         """Return the network's outputs (n_samples, n_outputs)."""
@@ -412,15 +439,10 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         X = validate_data(self, X, accept_sparse="csr", dtype=INPUT_DTYPES, reset=False)
         model = self._current_model()
         with self._limited_threads():
-            return predict(model.network, X)
+            return predict(model, X)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        state.pop("_seen", None)  # the weights are in coefs_
-        if state.get("_trainer") is None:
-            state.pop("_model", None)
+        state = {**super().__getstate__(), "_served": (None, ()), "_in_training": None}  # the weights are in coefs_
+        if self._in_training is not None:
+            state |= weight_attributes(self._in_training.get_weights(), self._in_training.layers)
         return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._seen = []

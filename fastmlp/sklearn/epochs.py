@@ -13,11 +13,13 @@ from ..optimizers import LBFGS, SGD, Adam, Momentum, Nesterov, Optimizer, check_
 from ..trainer import Trainer
 from .fits import EpochFit, Order
 from .objective import Objective
+from .parameters import checks_parameters
 from .rows import HeldOut
 
 SMALLEST_RATE = 1e-6  # of an adaptive learning rate: training ends there
 
 
+@checks_parameters()
 def make_trainer(estimator: Any, model: MLP, objective: Objective) -> Trainer:
     """Return a trainer with the optimizer, the learning rate and the schedule of an estimator."""
     has_dropout = any(layer.dropout for layer in model.layers)
@@ -118,10 +120,10 @@ class EpochEnd(Callback):
 
     def _act_on_no_improvement(self, trainer: Any) -> None:
         estimator = self.estimator
-        if not (self.changes_rate and estimator.learning_rate == "adaptive") or (
-                trainer.learning_rate <= SMALLEST_RATE):
+        adapts = self.changes_rate and estimator.learning_rate == "adaptive"
+        if not adapts or trainer.learning_rate <= SMALLEST_RATE:
             trainer.stop_training = True
-            what = "Stopping."
+            what = "Learning rate too small. Stopping." if adapts else "Stopping."
         else:
             trainer.learning_rate /= 5.0
             estimator._no_improvement_count = 0

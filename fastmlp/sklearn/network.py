@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from ..activations import ACTIVATIONS
 from ..layers import MAX_DROPOUT, MAX_UNITS, Dense
+from ..model import MLP
 from ..validation import check_choice, check_integer, check_number
+from .parameters import checks_parameters
 
 Array = NDArray[Any]
 
@@ -19,12 +21,14 @@ OURS = {"logistic": "sigmoid", "exp": "exponential"}
 THEIRS = {ours: theirs for theirs, ours in OURS.items()}
 
 
+@checks_parameters()
 def sizes_of(hidden_layer_sizes: Any) -> list[int]:
     """Return the sizes of the hidden layers from a number or numbers of at least 1."""
     sizes = hidden_layer_sizes if np.iterable(hidden_layer_sizes) else [hidden_layer_sizes]
     return [check_integer("hidden_layer_sizes", size, low=1, high=MAX_UNITS) for size in sizes]
 
 
+@checks_parameters()
 def hidden_activations(activation: Any, hidden: int) -> list[str]:
     """Return our names of the hidden layers' activations, from a name for all or a list with one for each."""
     if isinstance(activation, str):
@@ -40,6 +44,7 @@ def hidden_activations(activation: Any, hidden: int) -> list[str]:
     return names[:hidden]
 
 
+@checks_parameters()
 def layers_of(units: Sequence[int], activations: Sequence[str], dropout: Any, output: str) -> list[Dense]:
     """Describe the layers.
 
@@ -91,16 +96,21 @@ def arrange(coefs: Sequence[Any], intercepts: Sequence[Any], slopes: Iterable[An
     return arrays
 
 
-def separate(arrays: Iterable[Array], layers: Iterable[Any]) -> tuple[list[Array], list[Array], list[Array]]:
-    """Return weights, biases and slopes from arrays in the order of `MLP.get_weights`."""
+def weight_attributes(arrays: Iterable[Array], layers: Iterable[Any]) -> dict[str, list[Array]]:
+    """Return the attributes coefs_, intercepts_ and, if there are any, slopes_ for arrays in the order of `MLP`'s."""
     left = iter(arrays)
-    coefs, intercepts, slopes = [], [], []
+    attributes: dict[str, list[Array]] = {"coefs_": [], "intercepts_": []}
     for layer in layers:
-        coefs.append(next(left))
-        intercepts.append(next(left))
+        attributes["coefs_"].append(next(left))
+        attributes["intercepts_"].append(next(left))
         if layer.activation == "prelu":
-            slopes.append(next(left))
-    return coefs, intercepts, slopes
+            attributes.setdefault("slopes_", []).append(next(left))
+    return attributes
+
+
+def is_of(model: MLP, layers: Sequence[Any], dtype: np.dtype[Any]) -> bool:
+    """Whether a model has these layers, the number of its inputs being the first, and this dtype."""
+    return [model.inputs, *model.layers] == layers and model.dtype == dtype
 
 
 def sum_of_squares(coefs: Iterable[Array]) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..losses import LOSSES, Loss, check_loss
 from ..validation import check_choice
+from .parameters import checks_parameters
 
 Array = NDArray[Any]
 
@@ -77,6 +78,7 @@ def poisson_offset(y: Array) -> NDArray[np.float64]:
     return np.asarray((t * logs - t).sum(axis=1))
 
 
+@checks_parameters()
 def loss_of_fastmlp(loss: Any, theirs: set[str], default: str) -> Loss:
     """Return a loss from one of our names or an instance; `default` is the output if it does not need another."""
     if isinstance(loss, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from .objective import Reported
 Array = NDArray[Any]
 
 WINDOW_BYTES = 8 << 20  # rows of a sparse matrix are made dense this many bytes at a time
+SPARSE_COST = 10  # of a multiplication by an element of a sparse matrix, beside one in the kernels
 
 
 def is_sparse(X: Any) -> bool:
@@ -54,7 +56,7 @@ class DenseWindow:
     """
 
     def __init__(self, X: Any, batch: int) -> None:
-        self.X = X
+        self.X = X = X.astype(np.float64) if X.dtype == np.uint8 else X  # the sum of elements of one place would wrap
         count, inputs = X.shape
         row_bytes = inputs * X.dtype.itemsize
         self.rows = min(max(1, WINDOW_BYTES // (batch * row_bytes)) * batch, count)
@@ -74,14 +76,39 @@ class DenseWindow:
             yield slice(begin, min(begin + self.rows, count))
 
 
-def predict(network: engine.Network, X: Any) -> Array:
-    """Return the outputs (n, outputs) for an array, or for a CSR matrix, a window of rows at a time."""
+def predict(model: MLP, X: Any) -> Array:
+    """Return the outputs (n, outputs) for an array or a CSR matrix, whichever way takes less time."""
     if not is_sparse(X):
-        return engine.predict(network, X)
-    outputs = np.empty((X.shape[0], network.outputs), network.dtype)
+        return engine.predict(model.network, X)
+    count, inputs = X.shape
+    if count * model.layers[0].units + SPARSE_COST * (X.nnz + inputs) < count * inputs:
+        with contextlib.suppress(ValueError):  # products may be infinite, which inputs must not be
+            return predict_by_products(model, X)
+    outputs = np.empty((count, model.outputs), model.dtype)
     window = DenseWindow(X, 1)
     for rows in window.slices():
-        outputs[rows] = engine.predict(network, window.fill(rows).array)
+        outputs[rows] = engine.predict(model.network, window.fill(rows).array)
+    return outputs
+
+
+def predict_by_products(model: MLP, X: Any) -> Array:
+    """Return the outputs (n, outputs) for a CSR matrix, whose product with the first weights is left to SciPy.
+
+    The product goes into a network that has an identity matrix in the place of these weights.
+
+    Raises
+    ------
+    ValueError
+        If the product is not finite.
+    """
+    first, *others = model.get_weights()
+    units = first.shape[1]
+    rest = MLP([units, *model.layers], dtype=model.dtype)
+    rest.set_weights([np.eye(units), *others])
+    outputs = np.empty((X.shape[0], model.outputs), model.dtype)
+    step = max(1, WINDOW_BYTES // (units * model.dtype.itemsize))
+    for begin in range(0, X.shape[0], step):
+        outputs[begin : begin + step] = engine.predict(rest.network, X[begin : begin + step] @ first)
     return outputs
 
 
@@ -90,7 +117,7 @@ class HeldOut:
 
     Parameters
     ----------
-    network : Network
+    model : MLP
     X : array, or CSR matrix (n, inputs)
     targets : Targets
     reported : Reported
@@ -100,9 +127,9 @@ class HeldOut:
         Whether the score is the share of right predictions as the kernels count them, which saves a prediction.
     """
 
-    def __init__(self, network: engine.Network, X: Any, targets: Targets, reported: Reported,
+    def __init__(self, model: MLP, X: Any, targets: Targets, reported: Reported,
                  score: Callable[[Array], float], score_is_hits: bool) -> None:
-        self.network, self.X, self.targets, self.reported = network, X, targets, reported
+        self.model, self.X, self.targets, self.reported = model, X, targets, reported
         self.score, self.score_is_hits = score, score_is_hits
 
     def evaluate(self) -> dict[str, float]:
@@ -114,10 +141,10 @@ class HeldOut:
             for rows in window.slices():
                 targets = take_rows(self.targets, rows)
                 weight = float(rows.stop - rows.start if targets.weights is None else targets.weights.sum())
-                part = engine.evaluate(self.network, window.fill(rows), targets)
+                part = engine.evaluate(self.model.network, window.fill(rows), targets)
                 loss, hits, total = loss + part[0] * weight, hits + part[1] * (rows.stop - rows.start), total + weight
             loss, hits = loss / total, hits / count
         else:
-            loss, hits = engine.evaluate(self.network, source_of(self.X), self.targets)
-        score = hits if self.score_is_hits else self.score(predict(self.network, self.X))
+            loss, hits = engine.evaluate(self.model.network, source_of(self.X), self.targets)
+        score = hits if self.score_is_hits else self.score(predict(self.model, self.X))
         return {"val_loss": self.reported.mean(loss, self.targets.weights), "val_score": score}
