@@ -401,9 +401,13 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         coefs = self.coefs_
         units = [np.shape(coef)[1] for coef in coefs]
         activations = hidden_activations(self.activation, len(units) - 1)
-        weights = arrange(coefs, self.intercepts_, self.__dict__.get("slopes_", ()), activations)
+        weights = self._arrange(activations)
         layers = layers_of(units, activations, self.dropout, OURS.get(self.out_activation_, self.out_activation_))
         return [len(coefs[0]), *layers], np.result_type(np.float32, *{weight.dtype for weight in weights}), weights
+
+    def _arrange(self, activations: list[str]) -> list[Array]:
+        """Return the weights in the order of `MLP`'s, for our names of the hidden layers' activations."""
+        return arrange(self.coefs_, self.intercepts_, self.__dict__.get("slopes_", ()), activations)
 
     def _current_model(self) -> MLP:
         """Return a model with the current weights, to read only."""
@@ -423,7 +427,7 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         """Give the trainer's model the weights of the attributes, and these, in the end, what the model has learned."""
         model = trainer.model
         with trainer._exclusively():
-            model.set_weights(self._describe()[2])
+            model.set_weights(self._arrange(hidden_activations(self.activation, len(model.layers) - 1)))
             self._in_training = model
             try:
                 yield
@@ -443,6 +447,7 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_served": (None, ()), "_in_training": None}  # the weights are in coefs_
-        if self._in_training is not None:
-            state |= weight_attributes(self._in_training.get_weights(), self._in_training.layers)
+        in_training = self._in_training
+        if in_training is not None:
+            state |= weight_attributes(in_training.get_weights(), in_training.layers)
         return state
