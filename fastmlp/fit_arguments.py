@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .arrays import Source, Targets, check_inputs, require_finite
+from .arrays import Source, Targets, check_inputs, check_weights, require_finite
 from .callbacks import check_callbacks
 from .fitting import Fit, StreamFit
 from .lbfgs import Minimisation, check_settings
@@ -93,7 +93,7 @@ def check_fit_arguments(trainer: Trainer, X: Any, y: Any, epochs: Any, validatio
             raise ValueError(f"validation_split must be 0 when validation_data is given, got {validation_split!r}")
         validation = _check_validation(trainer, validation_data)
     elif split and not isinstance(data, Stream):
-        data, validation = _split(trainer, data, split)
+        data, validation = _split(trainer, data, split, sample_weight)
     if trainer.schedule.monitor == "val_loss" and validation is None:
         raise ValueError("validation_data must be given, or validation_split, for the schedule "
                          f"{trainer.schedule!r}, which goes by the loss on it, got None")
@@ -133,14 +133,16 @@ def _check_validation(trainer: Trainer, validation_data: Any) -> Data:
         raise type(problem)(f"validation_data: {problem}") from None
 
 
-def _split(trainer: Trainer, data: Data, split: float) -> tuple[Data, Data]:
-    """Return the rows to train on and those to validate on, which are the last."""
+def _split(trainer: Trainer, data: Data, split: float, sample_weight: Any) -> tuple[Data, Data]:
+    """Return the rows to train on and those to validate on, which are the last; classes have no weights there."""
     source, targets = data
     held_out = max(1, round(split * source.rows))
     if held_out >= source.rows:
         raise ValueError(f"validation_split must leave rows to train on, got {split} of {source.rows} rows")
+    weights = None if sample_weight is None else check_weights("sample_weight", sample_weight, source.rows)
     source, kept = source.split(source.rows - held_out)
     targets, kept_targets = targets.split(source.rows)
+    kept_targets = replace(kept_targets, weights=None if weights is None else weights[source.rows :])
     for side, part in (("train on", targets), ("validate on", kept_targets)):
         if part.weights is not None and not part.weights.sum() > 0.0:
             raise ValueError(f"sample_weight and class_weight must leave rows to {side} with a weight above 0, "

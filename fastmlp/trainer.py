@@ -258,7 +258,8 @@ class Trainer:
             row's loss, over the sum of w.
         class_weight : dict or "balanced", optional
             Weight of each class, for cross entropy and binary cross entropy with one output; classes that are not in
-            the dict have 1. "balanced" takes n / (classes * rows of the class). It multiplies `sample_weight`.
+            the dict have 1. "balanced" takes n / (classes * rows of the class). It multiplies `sample_weight` in
+            training, and does not apply to validation.
         resume : bool
             Whether to go on with a call of `fit` that did not come to its end, if there is one: on a trainer from
             `load` with the same data and arguments, training ends with the bits it would have had without the
