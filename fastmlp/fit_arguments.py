@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .arrays import Source, Targets, check_inputs, check_weights, require_finite
-from .callbacks import check_callbacks
+from .callbacks import (
+    Checkpoint,
+    CSVLogger,
+    EarlyStopping,
+    LearningRateLogger,
+    StopOnNaN,
+    check_callbacks,
+    check_watched,
+)
 from .fitting import Fit, StreamFit
 from .lbfgs import Minimisation, check_settings
 from .optimizers import LBFGS
@@ -17,6 +25,9 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 LARGE_BYTES = 8 << 20  # inputs above this size are searched for NaN only if training on them goes wrong
+
+# Callbacks that put no values into the logs, for those behind them to watch.
+READERS = (Checkpoint, CSVLogger, EarlyStopping, LearningRateLogger, StopOnNaN)
 
 Data = tuple[Source, Targets]
 
@@ -97,6 +108,7 @@ def check_fit_arguments(trainer: Trainer, X: Any, y: Any, epochs: Any, validatio
     if trainer.schedule.monitor == "val_loss" and validation is None:
         raise ValueError("validation_data must be given, or validation_split, for the schedule "
                          f"{trainer.schedule!r}, which goes by the loss on it, got None")
+    _check_monitors(callbacks, _values_of_epoch(trainer, isinstance(data, Stream), validation is not None))
     return FitArguments(data, validation, epochs, callbacks, progress, shuffle, resume, searched)
 
 
@@ -121,6 +133,30 @@ def _check_resume(trainer: Trainer, resume: Any, epochs: int) -> bool:
     if resumes and isinstance(trainer.optimizer, LBFGS):
         raise ValueError("resume must be False with the optimizer 'lbfgs', whose memory ends with a call, got True")
     return resumes
+
+
+def _values_of_epoch(trainer: Trainer, streams: bool, validates: bool) -> list[str]:
+    """Return the names of the values in the record of an epoch."""
+    metrics = [metric.name for metric in trainer.metrics]
+    names = ["epoch", "loss", "samples_per_second"]
+    if not isinstance(trainer.optimizer, LBFGS):
+        names.append("learning_rate")
+    if not streams:
+        names += metrics
+    if validates:
+        of_validation = ["loss", *(["accuracy"] if trainer.loss.counts_hits else []), *metrics]
+        names += [f"val_{name}" for name in of_validation]
+    return names
+
+
+def _check_monitors(callbacks: list[Any], names: list[str]) -> None:
+    """Raise ValueError if a callback watches a value that will not be there, as far as that is known beforehand."""
+    for callback in callbacks:
+        if type(callback) not in READERS:
+            return
+        monitor = getattr(callback, "monitor", None)
+        if monitor is not None:
+            check_watched(monitor, names)
 
 
 def _check_validation(trainer: Trainer, validation_data: Any) -> Data:
