@@ -38,7 +38,8 @@ AnyTrainer = TypeVar("AnyTrainer", bound="Trainer")
 
 FLOAT, TENSOR = "$float", "$tensor"  # keys of the objects that stand for what JSON does not know
 NOT_FINITE = ("nan", "inf", "-inf")
-MOST_STEPS = 1 << 53
+MOST_STEPS = 1 << 53  # and epochs, that a trainer has made
+MOST_EPOCHS = (1 << 63) - 1  # of a call of `fit`
 OPTIMIZER_KINDS: dict[str, type[Optimizer]] = {**OPTIMIZERS, "lbfgs": LBFGS}
 SCHEDULE_KINDS: dict[str, type[Schedule]] = {**SCHEDULES, "warm_up": WarmUp}
 
@@ -102,8 +103,7 @@ def _describe(trainer: Trainer) -> dict[str, Any]:
 
 def _restore(trainer: Trainer, saved: dict[str, Any]) -> None:
     """Set what training has changed in a trainer that is new."""
-    trainer.steps = check_integer("steps", saved["steps"], low=0, high=MOST_STEPS)
-    trainer.epochs = check_integer("epochs", saved["epochs"], low=0, high=MOST_STEPS)
+    trainer.steps, trainer.epochs = saved["steps"], saved["epochs"]
     trainer.stop_training = check_flag("stop_training", saved["stop_training"])
     trainer.schedule_state = _check_kind("schedule_state", saved["schedule_state"], dict)
     for name, value in trainer.schedule_state.items():
@@ -255,7 +255,7 @@ def _check_unfinished(unfinished: Any, steps: int, epochs: int) -> dict[str, int
     _check_kind("unfinished", unfinished, dict)
     first_update = check_integer("first_update", unfinished["first_update"], low=0, high=steps)
     first_epoch = check_integer("first_epoch", unfinished["first_epoch"], low=0, high=epochs)
-    all_epochs = check_integer("epochs", unfinished["epochs"], low=max(epochs - first_epoch, 1), high=MOST_STEPS)
+    all_epochs = check_integer("epochs", unfinished["epochs"], low=max(epochs - first_epoch, 1), high=MOST_EPOCHS)
     return {"epochs": all_epochs, "first_update": first_update, "first_epoch": first_epoch}
 
 

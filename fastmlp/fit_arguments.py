@@ -15,6 +15,7 @@ from .callbacks import (
     check_callbacks,
     check_watched,
 )
+from .checkpoints import MOST_EPOCHS
 from .fitting import Fit, StreamFit
 from .lbfgs import Minimisation, check_settings
 from .optimizers import LBFGS
@@ -82,7 +83,7 @@ def check_fit_arguments(trainer: Trainer, X: Any, y: Any, epochs: Any, validatio
     TypeError, ValueError
         If an argument is not of its kind, or not allowed.
     """
-    epochs = check_integer("epochs", epochs, low=1)
+    epochs = check_integer("epochs", epochs, low=1, high=MOST_EPOCHS)
     split = check_number("validation_split", validation_split, low=0.0, high=1.0, below=True)
     progress = check_flag("progress", progress)
     shuffle = check_flag("shuffle", shuffle)

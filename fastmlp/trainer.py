@@ -15,7 +15,7 @@ from . import engine, lbfgs
 from .arrays import Source, Targets, check_inputs
 from .augmentation import Augmentation
 from .by_hand import StepByHand
-from .checkpoints import load_trainer, save_trainer
+from .checkpoints import MOST_STEPS, load_trainer, save_trainer
 from .fit_arguments import check_fit_arguments
 from .history import History
 from .kernels import layout
@@ -42,7 +42,7 @@ FIRST_STEP = np.zeros(1, np.int64)
 
 # Attributes of a trainer that cannot be set once it is made, and the checks of those that can.
 FIXED = ("model", "loss", "optimizer", "schedule", "metrics", "augmentation")
-SETTING_CHECKS: dict[str, Callable[[Any], float]] = {
+SETTING_CHECKS: dict[str, Callable[[Any], Any]] = {
     "learning_rate": lambda value: check_number("learning_rate", value, low=0.0, above=True),
     "batch_size": lambda value: check_integer("batch_size", value, low=1, high=1 << 31),
     "accumulation": lambda value: check_integer("accumulation", value, low=1, high=1 << 20),
@@ -53,7 +53,14 @@ SETTING_CHECKS: dict[str, Callable[[Any], float]] = {
     "clip_value": lambda value: check_number("clip_value", value, low=0.0),
     "input_dropout": lambda value: check_number("input_dropout", value, low=0.0, high=MAX_DROPOUT),
     "input_noise": lambda value: check_number("input_noise", value, low=0.0),
+    "regularise_biases": lambda value: check_flag("regularise_biases", value),
+    "seed": check_seed,
 }
+COUNT_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "steps": lambda value: check_integer("steps", value, low=0, high=MOST_STEPS),
+    "epochs": lambda value: check_integer("epochs", value, low=0, high=MOST_STEPS),
+}
+CHECKS = SETTING_CHECKS | COUNT_CHECKS
 
 
 class Trainer:
@@ -116,11 +123,12 @@ class Trainer:
     Attributes
     ----------
     learning_rate, batch_size, accumulation, l1, l2, weight_decay, clip_norm, clip_value, input_dropout, input_noise
+    regularise_biases, seed
         As above; they may be set between calls, and by callbacks.
     history : History
         A record an epoch, over all calls of `fit`.
-    steps : int
-        Updates made so far.
+    steps, epochs : int
+        Updates and epochs made so far.
     schedule_state : dict of str to float
         What the schedule has taken note of so far; only "reduce_on_plateau" does.
     stop_training : bool
@@ -171,7 +179,7 @@ class Trainer:
         self.l1 = l1
         self.l2 = l2
         self.weight_decay = self.optimizer.weight_decay if weight_decay is None else weight_decay
-        self.regularise_biases = check_flag("regularise_biases", regularise_biases)
+        self.regularise_biases = regularise_biases
         self.clip_norm = clip_norm
         self.clip_value = clip_value
         self.input_dropout = input_dropout
@@ -206,7 +214,7 @@ class Trainer:
         # Settings may be changed between calls, and by callbacks; what memory was laid out for may not.
         if name in FIXED and name in self.__dict__:
             raise AttributeError(f"the {name} of a trainer cannot be changed; make another Trainer")
-        object.__setattr__(self, name, SETTING_CHECKS[name](value) if name in SETTING_CHECKS else value)
+        object.__setattr__(self, name, CHECKS[name](value) if name in CHECKS else value)
 
     def _new_state(self) -> NDArray[Any]:
         network = self.model.network
@@ -241,7 +249,7 @@ class Trainer:
             (n, outputs), or (n,) for one output: from 0 to 1 for binary cross entropy, -1 or 1 for hinge. None where X
             gives the targets, see below.
         epochs : int
-            Passes over the data, at least 1; default 10.
+            Passes over the data, from 1 to 2**63 - 1; default 10.
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
             Evaluated after every epoch, as val_loss, val_accuracy and so on.
         validation_split : float
@@ -583,7 +591,7 @@ class Trainer:
 
     def _settings(self) -> dict[str, Any]:
         """Return the arguments that are numbers and flags, by name."""
-        return {name: getattr(self, name) for name in (*SETTING_CHECKS, "regularise_biases", "seed")}
+        return {name: getattr(self, name) for name in SETTING_CHECKS}
 
     # The optimizer's state lies in memory as the parameters do, which depends on the processor; what is pickled, copied
     # or saved is free of that.

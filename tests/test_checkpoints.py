@@ -395,7 +395,7 @@ def test_all_settings_come_back(name: str, tmp_path: Path) -> None:
     saved.save(tmp_path / "c")
     loaded = Trainer.load(tmp_path / "c")
     assert type(loaded.loss) is type(saved.loss)
-    for attribute in (*trainer.SETTING_CHECKS, "regularise_biases", "seed", "loss", "optimizer", "schedule",
+    for attribute in (*trainer.SETTING_CHECKS, "loss", "optimizer", "schedule",
                       "augmentation", "steps", "epochs", "schedule_state", "stop_training", "unfinished",
                       "callback_states"):
         assert getattr(loaded, attribute) == getattr(saved, attribute), attribute
@@ -624,7 +624,7 @@ HOSTILE: list[tuple[tuple[Any, ...], Any]] = [
     *((("stop_training",), value) for value in (0, None, "no")),
     *((("unfinished",), value) for value in ([], 3, {}, {"epochs": 3})),
     *((("unfinished", name), value) for name in ("epochs", "first_update", "first_epoch")
-      for value in (-1, None, 1 << 60, "1", ...)),
+      for value in (-1, None, 1 << 63, "1", ...)),
     (("unfinished", "epochs"), 2),
     *((("callback_states",), value) for value in (None, {}, [3], [{}], 3)),
     *((("callback_states", 0, "position"), value) for value in (-1, None, 0.5)),
@@ -898,6 +898,22 @@ def test_without_an_epoch_in_its_name_a_file_takes_the_place_of_the_one_before(t
 def test_arguments_of_checkpoint_are_checked(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Checkpoint("c", **arguments)
+
+
+def test_a_file_holds_as_many_epochs_as_fit_takes(tmp_path: Path) -> None:
+    epochs = 2**63 - 1  # sys.maxsize
+    X, y = make_data(20)
+
+    def stop(trainer: Trainer, logs: dict[str, Any]) -> None:
+        trainer.stop_training = trainer.epochs == 3
+
+    unbroken = one(schedule="cosine")()
+    unbroken.fit(X, y, epochs=epochs, progress=False, callbacks=[Checkpoint(tmp_path / "{epoch}"), stop])
+    resumed = Trainer.load(tmp_path / "1")
+    resumed.fit(X, y, epochs=epochs, progress=False, callbacks=[stop], resume=True)
+    assert_same(resumed, unbroken)
+    with pytest.raises(ValueError, match="epochs must be an integer from 1 to 9223372036854775807, got 922"):
+        unbroken.fit(X, y, epochs=2**63, progress=False)
 
 
 def test_a_value_that_is_not_there(tmp_path: Path) -> None:
