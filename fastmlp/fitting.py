@@ -286,6 +286,7 @@ class StreamFit(Fit):
         self.seconds += time.perf_counter() - began
 
     def _stop_reading(self) -> None:
+        self.stream.closed = True
         self.windows.close()
 
     def _set_window(self, window: Window, step: int) -> None:
