@@ -59,7 +59,7 @@ class FitArguments:
     searched: bool
 
     def begin(self, trainer: Trainer) -> Fit | Minimisation:
-        """Return what trains when it is run. From here on the trainer is changed."""
+        """Return what trains when it is run; the trainer is not changed before."""
         if isinstance(self.data, Stream):
             return StreamFit(trainer, self.data, self.validation, self.epochs, self.callbacks, self.progress,
                              self.resume)
@@ -90,15 +90,15 @@ def check_fit_arguments(trainer: Trainer, X: Any, y: Any, epochs: Any, validatio
     callbacks = check_callbacks(callbacks)
     if isinstance(trainer.optimizer, LBFGS):
         check_settings(trainer)
+    resume = _check_resume(trainer, resume, epochs)
     data: Stream | Data | None = open_stream(trainer, X, y, sample_weight, class_weight, split, shuffle, window,
                                              steps_per_epoch)
     searched = True
     if data is None:
-        data, searched = _check_arrays(trainer, X, y, sample_weight, class_weight)
+        data, searched = _check_arrays(trainer, X, y, sample_weight, class_weight, resume)
     elif isinstance(trainer.optimizer, LBFGS):
         raise ValueError("X must be an array in memory with the optimizer 'lbfgs', which takes the whole set in "
                          f"each step, got {type(X).__name__}")
-    resume = _check_resume(trainer, resume, epochs)
     validation = None
     if validation_data is not None:
         if split:
@@ -113,12 +113,14 @@ def check_fit_arguments(trainer: Trainer, X: Any, y: Any, epochs: Any, validatio
     return FitArguments(data, validation, epochs, callbacks, progress, shuffle, resume, searched)
 
 
-def _check_arrays(trainer: Trainer, X: Any, y: Any, sample_weight: Any, class_weight: Any) -> tuple[Data, bool]:
+def _check_arrays(trainer: Trainer, X: Any, y: Any, sample_weight: Any, class_weight: Any,
+                  resume: bool) -> tuple[Data, bool]:
     """Return inputs and targets in memory, and whether the inputs were searched for NaN and infinity."""
     model = trainer.model
     source = check_inputs(X, model.inputs, model.dtype, finite=False)
-    # What has to be converted is searched in its own dtype: numbers may be too large for the model's.
-    searched = (source.array.nbytes <= LARGE_BYTES or source.array.dtype != model.dtype
+    # What has to be converted is searched in its own dtype: numbers may be too large for the model's. A call that is
+    # resumed may begin within an epoch, and leave the rows before unread.
+    searched = (source.array.nbytes <= LARGE_BYTES or source.array.dtype != model.dtype or resume
                 or isinstance(trainer.optimizer, LBFGS))
     if searched:
         require_finite("X", source.array, model.dtype)

@@ -17,6 +17,7 @@ from .augmentation import Augmentation
 from .by_hand import StepByHand
 from .checkpoints import MOST_STEPS, load_trainer, save_trainer
 from .fit_arguments import check_fit_arguments
+from .fitting import Fit
 from .history import History
 from .kernels import layout
 from .kernels.updates import (
@@ -124,7 +125,9 @@ class Trainer:
     ----------
     learning_rate, batch_size, accumulation, l1, l2, weight_decay, clip_norm, clip_value, input_dropout, input_noise
     regularise_biases, seed
-        As above; they may be set between calls, and by callbacks.
+        As above; they may be set between calls. Callbacks may set them, too, and what they set counts from the next
+        epoch; but not batch_size, accumulation and seed, nor, with "lbfgs", what the function that is minimised depends
+        on: then it is an AttributeError.
     history : History
         A record an epoch, over all calls of `fit`.
     steps, epochs : int
@@ -199,14 +202,15 @@ class Trainer:
         self.steps = 0
         self.epochs = 0
         self.stop_training = False
-        # What a call of `fit` that was not finished began with; `fit(resume=True)` goes on from there.
-        self.unfinished: dict[str, int] | None = None
+        # Of a call of `fit` that was not finished: what it began with, and what it left within an epoch.
+        self.unfinished: dict[str, Any] | None = None
         self.callbacks: list[Any] = []
-        self.callback_states: list[dict[str, Any]] = []  # from a checkpoint, for the call of `fit` that goes on from it
+        self.callback_states: list[dict[str, Any]] = []  # of that call
         self._state = self._new_state()
         self._by_hand = StepByHand(self)
         self._step_call: engine.Call | None = None
         self._choice: engine.ThreadChoice | None = None
+        self._running: Fit | lbfgs.Minimisation | None = None
         self._lock = threading.Lock()
         self._user: int | None = None  # the thread that has the lock
 
@@ -214,7 +218,12 @@ class Trainer:
         # Settings may be changed between calls, and by callbacks; what memory was laid out for may not.
         if name in FIXED and name in self.__dict__:
             raise AttributeError(f"the {name} of a trainer cannot be changed; make another Trainer")
+        running = self.__dict__.get("_running") if name in SETTING_CHECKS else None
+        if running is not None and name in running.fixed_settings:
+            raise AttributeError(f"{name} cannot be changed while fit runs; set it between calls")
         object.__setattr__(self, name, CHECKS[name](value) if name in CHECKS else value)
+        if running is not None:
+            running.settings_changed = True
 
     def _new_state(self) -> NDArray[Any]:
         network = self.model.network
@@ -269,9 +278,11 @@ class Trainer:
             the dict have 1. "balanced" takes n / (classes * rows of the class). It multiplies `sample_weight` in
             training, and does not apply to validation.
         resume : bool
-            Whether to go on with a call of `fit` that did not come to its end, if there is one: on a trainer from
-            `load` with the same data and arguments, training ends with the bits it would have had without the
-            interruption. Default False.
+            Whether to go on with a call of `fit` that did not come to its end, if there is one, be it on a trainer from
+            `load` or after an error or Ctrl-C: with the same data and arguments, training ends with the bits it would
+            have had without the interruption. It goes on from the step after the last; iterables are read from the
+            beginning of that epoch. What callbacks did to the weights at the end of training, as `EarlyStopping` does,
+            is undone. Default False.
         window : int, optional
             Rows that are read and shuffled together, at least a batch; see below. By default as many as make 64 MB.
         steps_per_epoch : int, optional
@@ -293,7 +304,8 @@ class Trainer:
             If an argument is not of its kind, or not allowed; then nothing is changed. NaN or infinity in an X of
             more than 8 MB is found in the first epoch, which is then undone.
         KeyboardInterrupt
-            On Ctrl-C, within a step or a tenth of a second, with the model and the trainer fit for use. With "lbfgs"
+            On Ctrl-C, within a step or a tenth of a second, with the model and the trainer fit for use; an iterable
+            that is being waited for is left to a thread that ends when it gives something. With "lbfgs"
             when the loss of the set has been computed, with the weights of the last iteration.
 
         Warns
@@ -609,7 +621,8 @@ class Trainer:
             layout.pack(table, self._state[i * size :], arrays)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__ | {"_step_call": None, "_choice": None, "_user": None, "callbacks": []}
+        state = self.__dict__ | {"_step_call": None, "_choice": None, "_running": None, "_user": None,
+                                 "callbacks": []}
         del state["_lock"], state["_by_hand"]
         state["_state"] = self._unpacked_state()
         return state

@@ -626,6 +626,8 @@ HOSTILE: list[tuple[tuple[Any, ...], Any]] = [
     *((("unfinished", name), value) for name in ("epochs", "first_update", "first_epoch")
       for value in (-1, None, 1 << 63, "1", ...)),
     (("unfinished", "epochs"), 2),
+    *((("unfinished", "losses"), value) for value in (None, 3, [1.0], {"$tensor": "training.values.0"})),
+    *((("unfinished", "weights"), value) for value in (None, 3, [], [[1.0]], {"$tensor": "training.values.0"})),
     *((("callback_states",), value) for value in (None, {}, [3], [{}], 3)),
     *((("callback_states", 0, "position"), value) for value in (-1, None, 0.5)),
     *((("callback_states", 0, "class"), value) for value in (None, 3)),
@@ -647,6 +649,20 @@ def test_impossible_descriptions_are_refused(places: tuple[Any, ...], value: Any
     change(good, scratch, places, value)
     with pytest.raises(ModelFileError, match="is not a checkpoint of fastmlp: "):
         Trainer.load(scratch)
+
+
+@pytest.mark.parametrize("losses", [np.ones(0), np.ones(10), np.ones((3, 1)), np.ones(3, np.float32)], ids=repr)
+def test_impossible_losses_of_an_epoch_are_refused(losses: Array, good: Path, scratch: Path) -> None:
+    """There must be one for each update, of which there are 9."""
+    tensors, description, training = read_checkpoint_file(good)
+    training["unfinished"]["losses"] = {"$tensor": "training.values.losses"}
+    for values, works in ((np.ones(9), True), (losses, False)):
+        write_model_file(scratch, tensors | {"training.values.losses": values}, description, training)
+        if works:
+            assert len((Trainer.load(scratch).unfinished or {})["losses"]) == 9
+        else:
+            with pytest.raises(ModelFileError, match="losses must be float64"):
+                Trainer.load(scratch)
 
 
 @pytest.mark.parametrize("depth", [300, 700, 20_000])
