@@ -24,7 +24,7 @@ from .callbacks import callback_states
 from .history import History
 from .losses import LOSSES, Loss
 from .metrics import ModelMetric, check_metrics
-from .model import MLP
+from .model import MLP, _check_weights
 from .optimizers import LBFGS, OPTIMIZERS, Optimizer
 from .schedules import SCHEDULES, Schedule, WarmUp
 from .serialization import TRAINING_PREFIX, ModelFileError, read_checkpoint_file, write_model_file
@@ -38,7 +38,8 @@ AnyTrainer = TypeVar("AnyTrainer", bound="Trainer")
 
 FLOAT, TENSOR = "$float", "$tensor"  # keys of the objects that stand for what JSON does not know
 NOT_FINITE = ("nan", "inf", "-inf")
-MOST_STEPS = 1 << 53
+MOST_STEPS = 1 << 53  # and epochs, that a trainer has made
+MOST_EPOCHS = (1 << 63) - 1  # of a call of `fit`
 OPTIMIZER_KINDS: dict[str, type[Optimizer]] = {**OPTIMIZERS, "lbfgs": LBFGS}
 SCHEDULE_KINDS: dict[str, type[Schedule]] = {**SCHEDULES, "warm_up": WarmUp}
 
@@ -95,20 +96,20 @@ def _describe(trainer: Trainer) -> dict[str, Any]:
         "epochs": trainer.epochs,
         "stop_training": trainer.stop_training,
         "unfinished": trainer.unfinished,
-        "callback_states": (callback_states(trainer.callbacks) or trainer.callback_states) if within_fit else [],
+        # Those that were taken before callbacks were told of the end of training are the right ones.
+        "callback_states": (trainer.callback_states or callback_states(trainer.callbacks)) if within_fit else [],
         "history": trainer.history.records,
     }
 
 
 def _restore(trainer: Trainer, saved: dict[str, Any]) -> None:
     """Set what training has changed in a trainer that is new."""
-    trainer.steps = check_integer("steps", saved["steps"], low=0, high=MOST_STEPS)
-    trainer.epochs = check_integer("epochs", saved["epochs"], low=0, high=MOST_STEPS)
+    trainer.steps, trainer.epochs = saved["steps"], saved["epochs"]
     trainer.stop_training = check_flag("stop_training", saved["stop_training"])
     trainer.schedule_state = _check_kind("schedule_state", saved["schedule_state"], dict)
     for name, value in trainer.schedule_state.items():
         _check_kind(f"schedule_state[{name!r}]", value, int, float)
-    trainer.unfinished = _check_unfinished(saved["unfinished"], trainer.steps, trainer.epochs)
+    trainer.unfinished = _check_unfinished(saved["unfinished"], trainer)
     trainer.callback_states = _check_callback_states(saved["callback_states"])
     trainer.history = History()
     for record in _check_kind("history", saved["history"], list):
@@ -249,14 +250,24 @@ def _check_state(tensors: dict[str, Array], model: MLP, optimizer: Optimizer) ->
             for first in range(0, len(names), len(shapes))]
 
 
-def _check_unfinished(unfinished: Any, steps: int, epochs: int) -> dict[str, int] | None:
+def _check_unfinished(unfinished: Any, trainer: Trainer) -> dict[str, Any] | None:
     if unfinished is None:
         return None
     _check_kind("unfinished", unfinished, dict)
-    first_update = check_integer("first_update", unfinished["first_update"], low=0, high=steps)
-    first_epoch = check_integer("first_epoch", unfinished["first_epoch"], low=0, high=epochs)
-    all_epochs = check_integer("epochs", unfinished["epochs"], low=max(epochs - first_epoch, 1), high=MOST_STEPS)
-    return {"epochs": all_epochs, "first_update": first_update, "first_epoch": first_epoch}
+    first_update = check_integer("first_update", unfinished["first_update"], low=0, high=trainer.steps)
+    first_epoch = check_integer("first_epoch", unfinished["first_epoch"], low=0, high=trainer.epochs)
+    all_epochs = check_integer("epochs", unfinished["epochs"], low=max(trainer.epochs - first_epoch, 1),
+                               high=MOST_EPOCHS)
+    checked: dict[str, Any] = {"epochs": all_epochs, "first_update": first_update, "first_epoch": first_epoch}
+    if "losses" in unfinished:
+        losses = _check_kind("losses", unfinished["losses"], np.ndarray)
+        if losses.dtype != np.float64 or losses.ndim != 1 or not 0 < len(losses) <= trainer.steps - first_update:
+            raise ValueError(f"losses must be float64, one for each of up to {trainer.steps - first_update} updates, "
+                             f"got {losses.dtype} of shape {losses.shape}")
+        checked["losses"] = losses
+    if "weights" in unfinished:
+        checked["weights"] = _check_weights(unfinished["weights"], trainer.model._shapes())
+    return checked
 
 
 def _check_callback_states(states: Any) -> list[dict[str, Any]]:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .arrays import Source, Targets, check_inputs, require_finite
-from .callbacks import check_callbacks
+from .arrays import Source, Targets, check_inputs, check_weights, require_finite
+from .callbacks import (
+    Checkpoint,
+    CSVLogger,
+    EarlyStopping,
+    LearningRateLogger,
+    StopOnNaN,
+    check_callbacks,
+    check_watched,
+)
+from .checkpoints import MOST_EPOCHS
 from .fitting import Fit, StreamFit
 from .lbfgs import Minimisation, check_settings
 from .optimizers import LBFGS
@@ -17,6 +26,9 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 LARGE_BYTES = 8 << 20  # inputs above this size are searched for NaN only if training on them goes wrong
+
+# Callbacks that put no values into the logs, for those behind them to watch.
+READERS = (Checkpoint, CSVLogger, EarlyStopping, LearningRateLogger, StopOnNaN)
 
 Data = tuple[Source, Targets]
 
@@ -47,7 +59,7 @@ class FitArguments:
     searched: bool
 
     def begin(self, trainer: Trainer) -> Fit | Minimisation:
-        """Return what trains when it is run. From here on the trainer is changed."""
+        """Return what trains when it is run; the trainer is not changed before."""
         if isinstance(self.data, Stream):
             return StreamFit(trainer, self.data, self.validation, self.epochs, self.callbacks, self.progress,
                              self.resume)
@@ -71,41 +83,44 @@ def check_fit_arguments(trainer: Trainer, X: Any, y: Any, epochs: Any, validatio
     TypeError, ValueError
         If an argument is not of its kind, or not allowed.
     """
-    epochs = check_integer("epochs", epochs, low=1)
+    epochs = check_integer("epochs", epochs, low=1, high=MOST_EPOCHS)
     split = check_number("validation_split", validation_split, low=0.0, high=1.0, below=True)
     progress = check_flag("progress", progress)
     shuffle = check_flag("shuffle", shuffle)
     callbacks = check_callbacks(callbacks)
     if isinstance(trainer.optimizer, LBFGS):
         check_settings(trainer)
+    resume = _check_resume(trainer, resume, epochs)
     data: Stream | Data | None = open_stream(trainer, X, y, sample_weight, class_weight, split, shuffle, window,
                                              steps_per_epoch)
     searched = True
     if data is None:
-        data, searched = _check_arrays(trainer, X, y, sample_weight, class_weight)
+        data, searched = _check_arrays(trainer, X, y, sample_weight, class_weight, resume)
     elif isinstance(trainer.optimizer, LBFGS):
         raise ValueError("X must be an array in memory with the optimizer 'lbfgs', which takes the whole set in "
                          f"each step, got {type(X).__name__}")
-    resume = _check_resume(trainer, resume, epochs)
     validation = None
     if validation_data is not None:
         if split:
             raise ValueError(f"validation_split must be 0 when validation_data is given, got {validation_split!r}")
         validation = _check_validation(trainer, validation_data)
     elif split and not isinstance(data, Stream):
-        data, validation = _split(trainer, data, split)
+        data, validation = _split(trainer, data, split, sample_weight)
     if trainer.schedule.monitor == "val_loss" and validation is None:
         raise ValueError("validation_data must be given, or validation_split, for the schedule "
                          f"{trainer.schedule!r}, which goes by the loss on it, got None")
+    _check_monitors(callbacks, _values_of_epoch(trainer, isinstance(data, Stream), validation is not None))
     return FitArguments(data, validation, epochs, callbacks, progress, shuffle, resume, searched)
 
 
-def _check_arrays(trainer: Trainer, X: Any, y: Any, sample_weight: Any, class_weight: Any) -> tuple[Data, bool]:
+def _check_arrays(trainer: Trainer, X: Any, y: Any, sample_weight: Any, class_weight: Any,
+                  resume: bool) -> tuple[Data, bool]:
     """Return inputs and targets in memory, and whether the inputs were searched for NaN and infinity."""
     model = trainer.model
     source = check_inputs(X, model.inputs, model.dtype, finite=False)
-    # What has to be converted is searched in its own dtype: numbers may be too large for the model's.
-    searched = (source.array.nbytes <= LARGE_BYTES or source.array.dtype != model.dtype
+    # What has to be converted is searched in its own dtype: numbers may be too large for the model's. A call that is
+    # resumed may begin within an epoch, and leave the rows before unread.
+    searched = (source.array.nbytes <= LARGE_BYTES or source.array.dtype != model.dtype or resume
                 or isinstance(trainer.optimizer, LBFGS))
     if searched:
         require_finite("X", source.array, model.dtype)
@@ -123,6 +138,30 @@ def _check_resume(trainer: Trainer, resume: Any, epochs: int) -> bool:
     return resumes
 
 
+def _values_of_epoch(trainer: Trainer, streams: bool, validates: bool) -> list[str]:
+    """Return the names of the values in the record of an epoch."""
+    metrics = [metric.name for metric in trainer.metrics]
+    names = ["epoch", "loss", "samples_per_second"]
+    if not isinstance(trainer.optimizer, LBFGS):
+        names.append("learning_rate")
+    if not streams:
+        names += metrics
+    if validates:
+        of_validation = ["loss", *(["accuracy"] if trainer.loss.counts_hits else []), *metrics]
+        names += [f"val_{name}" for name in of_validation]
+    return names
+
+
+def _check_monitors(callbacks: list[Any], names: list[str]) -> None:
+    """Raise ValueError if a callback watches a value that will not be there, as far as that is known beforehand."""
+    for callback in callbacks:
+        if type(callback) not in READERS:
+            return
+        monitor = getattr(callback, "monitor", None)
+        if monitor is not None:
+            check_watched(monitor, names)
+
+
 def _check_validation(trainer: Trainer, validation_data: Any) -> Data:
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
         raise TypeError("validation_data must be a tuple (X, y) or (X, y, sample_weight), got "
@@ -133,14 +172,16 @@ def _check_validation(trainer: Trainer, validation_data: Any) -> Data:
         raise type(problem)(f"validation_data: {problem}") from None
 
 
-def _split(trainer: Trainer, data: Data, split: float) -> tuple[Data, Data]:
-    """Return the rows to train on and those to validate on, which are the last."""
+def _split(trainer: Trainer, data: Data, split: float, sample_weight: Any) -> tuple[Data, Data]:
+    """Return the rows to train on and those to validate on, which are the last; classes have no weights there."""
     source, targets = data
     held_out = max(1, round(split * source.rows))
     if held_out >= source.rows:
         raise ValueError(f"validation_split must leave rows to train on, got {split} of {source.rows} rows")
+    weights = None if sample_weight is None else check_weights("sample_weight", sample_weight, source.rows)
     source, kept = source.split(source.rows - held_out)
     targets, kept_targets = targets.split(source.rows)
+    kept_targets = replace(kept_targets, weights=None if weights is None else weights[source.rows :])
     for side, part in (("train on", targets), ("validate on", kept_targets)):
         if part.weights is not None and not part.weights.sum() > 0.0:
             raise ValueError(f"sample_weight and class_weight must leave rows to {side} with a weight above 0, "

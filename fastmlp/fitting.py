@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Source, Targets, require_finite
-from .callbacks import load_callback_states, notify
+from .callbacks import callback_states, load_callback_states, notify
 from .kernels import layout
 from .schedules import Span, step_rates
 from .streams import Stream, Window, read_ahead
@@ -29,7 +29,15 @@ class DivergenceWarning(RuntimeWarning):
 
 
 class Fit:
-    """One call of `Trainer.fit`: slices of compiled steps, and what happens between them."""
+    """One call of `Trainer.fit`: slices of compiled steps, and what happens between them.
+
+    Attributes
+    ----------
+    settings_changed : bool
+        To be set when a setting of the trainer was changed: the next steps are made with it.
+    """
+
+    fixed_settings = ("batch_size", "accumulation", "seed")  # of the trainer, while this runs
 
     def __init__(self, trainer: Trainer, source: Source, targets: Targets,
                  validation: tuple[Source, Targets] | None, epochs: int, callbacks: list[Any], progress: bool,
@@ -38,38 +46,47 @@ class Fit:
         self.validation = validation
         self.epochs = epochs
         self.callbacks = callbacks
-        self.callbacks_of_epochs = callbacks  # none once interrupted
         self.progress = progress
-        self.batch = min(trainer.batch_size * trainer.accumulation, source.rows)  # rows of an update
+        self.shuffle = shuffle
+        self.settings_changed = False
+        # What a call that was not finished left behind, if this one goes on with it.
+        self.resumed = trainer.unfinished if resume else None
+        self.first_update, self.first_epoch = trainer.steps, trainer.epochs
+        self.losses: list[NDArray[np.float64]] = []  # of the rows of each step of the current epoch, summed
+        if self.resumed is not None:
+            self.first_update, self.first_epoch = self.resumed["first_update"], self.resumed["first_epoch"]
+            if "losses" in self.resumed:
+                self.losses.append(self.resumed["losses"])
+        self.unfinished_before = trainer.unfinished, trainer.callback_states
+        self.beginning = {"epochs": epochs, "first_update": self.first_update, "first_epoch": self.first_epoch}
+        self._lay_out(min(trainer.batch_size * trainer.accumulation, source.rows), source.rows)
         self._set_length(-(-source.rows // self.batch), source.rows)
-        self.interrupted_call = trainer.unfinished, trainer.callback_states
-        if resume and trainer.unfinished is not None:
-            load_callback_states(callbacks, trainer.callback_states)
-        else:
-            trainer.stop_training = False
-            trainer.unfinished = {"epochs": epochs, "first_update": trainer.steps, "first_epoch": trainer.epochs}
-        self.first_update = trainer.unfinished["first_update"]
-        self.first_epoch = trainer.unfinished["first_epoch"]
-        trainer.callback_states = []
-        self.first_record = len(trainer.history)
-        self.call = trainer._training_call(self.batch, source.rows)
         self.call.set_inputs(source)
         self.call.set_targets(targets)
-        self.targets = targets
+        self.source, self.targets = source, targets
         self.weight = float(source.rows if targets.weights is None else targets.weights.sum())
-        self.call.context[layout.SHUFFLE] = shuffle
-        self.call.context[layout.UPDATES_BEFORE] = self.first_update
-        self.call.context[layout.EPOCHS_BEFORE] = self.first_epoch
-        self.choice = trainer._thread_choice(self.batch)
-        self.seconds_per_step = self.choice.work / ASSUMED_SPEED + ASSUMED_OVERHEAD
+        # What takes long, or must not be left out, when an epoch is over.
+        self.acts_after_epochs = bool(callbacks or validation or trainer.metrics)
         # Where nothing happens between epochs, a slice may span several of them.
-        self.stops_at_epochs = bool(callbacks or progress or validation or trainer.metrics or trainer.schedule.monitor)
+        self.stops_at_epochs = bool(self.acts_after_epochs or progress or trainer.schedule.monitor)
+        self.interrupted = False
         self.first_step = 0  # where the data that the call has begins
-        self.losses: list[NDArray[np.float64]] = []  # of the rows of each step of the current epoch, summed
+        self.first_record = len(trainer.history)
         self.seconds = 0.0
         self.seconds_rows = 0
-        self.source = source
         self.before: tuple[NDArray[Any], NDArray[Any], dict[str, float], int, int] | None = None
+        self.undone = False
+
+    def _lay_out(self, batch: int, rows: int) -> None:
+        """Make memory for steps of `batch` rows on a set of `rows`."""
+        trainer = self.trainer
+        self.batch = batch  # rows of an update
+        self.call = trainer._training_call(batch, rows)
+        self.call.context[layout.SHUFFLE] = self.shuffle
+        self.call.context[layout.UPDATES_BEFORE] = self.first_update
+        self.call.context[layout.EPOCHS_BEFORE] = self.first_epoch
+        self.choice = trainer._thread_choice(batch)
+        self.seconds_per_step = self.choice.work / ASSUMED_SPEED + ASSUMED_OVERHEAD
 
     def _set_length(self, steps: int, rows: int | None) -> None:
         """Take note of how long an epoch is; where the rows are not known, its last batch counts as full."""
@@ -99,45 +116,115 @@ class Fit:
                 require_finite("X", self.source.array, trainer.model.dtype)
             except ValueError:
                 parameters[:], trainer._state[:], trainer.schedule_state, trainer.steps, trainer.epochs = before
-                trainer.unfinished, trainer.callback_states = self.interrupted_call
+                trainer.unfinished, trainer.callback_states = self.unfinished_before
                 del trainer.history.records[self.first_record :]
+                self.undone = True
                 raise
 
-    def _undo_if_ruined(self) -> None:
-        """Before an error leaves `fit`: if X was about to be found out, undo what it did."""
+    def run(self) -> None:
+        """Train. If training cannot begin, nothing is changed."""
+        trainer = self.trainer
+        trainer._running, trainer.callbacks = self, self.callbacks
+        try:
+            self._begin()
+            try:
+                self._train()
+                trainer.unfinished = None
+            except BaseException:
+                self._leave()
+                raise
+            notify(self.callbacks, "on_train_end", trainer, {})
+        finally:
+            trainer._running, trainer.callbacks = None, []
+            self._stop_reading()
+
+    def _begin(self) -> None:
+        """Tell the callbacks that training begins, and go back to where a call that is resumed was left."""
+        trainer, resumed = self.trainer, self.resumed
+        stop_training = trainer.stop_training
+        try:
+            if resumed is None:
+                trainer.unfinished, trainer.callback_states, trainer.stop_training = self.beginning, [], False
+            else:
+                self._check_position()
+                load_callback_states(self.callbacks, trainer.callback_states)
+            notify(self.callbacks, "on_train_begin", trainer, {})
+        except BaseException:
+            trainer.unfinished, trainer.callback_states = self.unfinished_before
+            trainer.stop_training = stop_training
+            raise
+        if resumed is not None:
+            if "weights" in resumed:
+                trainer.model.set_weights(resumed["weights"])
+            trainer.unfinished, trainer.callback_states = self.beginning, []
+
+    def _position(self) -> int:
+        """Return the number of the step to begin with: 0, unless training is resumed."""
+        return (self.trainer.epochs - self.first_epoch) * self.steps_per_epoch + sum(map(len, self.losses))
+
+    def _check_position(self) -> None:
+        """Raise ValueError if the updates made since the beginning are not those of the epochs that are over."""
+        made, of_epoch = self.trainer.steps - self.first_update, sum(map(len, self.losses))
+        if made != self._position() or of_epoch > self.steps_per_epoch:
+            raise ValueError("resume must be False if batches are not those of the call of fit that was not finished, "
+                             f"or steps were made since: after {self.trainer.epochs - self.first_epoch} epochs of "
+                             f"{self.steps_per_epoch} updates and {of_epoch} more there cannot be {made}, got True")
+
+    def _leave(self) -> None:
+        """After an error or Ctrl-C: take note of all that a call which resumes this one needs, and end training."""
+        trainer = self.trainer
+        # If X was about to be found out, what was done with it is undone.
         with contextlib.suppress(ValueError):
             self._check_deferred()
+        if self.undone or trainer.unfinished is None:
+            notify(self.callbacks, "on_train_end", trainer, {})
+            return
+        if self.losses:
+            trainer.unfinished["losses"] = np.concatenate(self.losses)
+        trainer.callback_states = callback_states(self.callbacks)
+        weights = trainer.unfinished["weights"] = trainer.model.get_weights()
+        notify(self.callbacks, "on_train_end", trainer, {})
+        if all(map(np.array_equal, weights, trainer.model.get_weights())):  # no callback has set others
+            del trainer.unfinished["weights"]
 
-    def run(self) -> None:
+    def _train(self) -> None:
+        """Run all the steps that are left."""
         trainer = self.trainer
-        trainer.callbacks = self.callbacks
-        bar = _progress_bar(self.epochs, self.rows, trainer.epochs - self.first_epoch) if self.progress else None
+        step = self._position()
+        done = trainer.epochs - self.first_epoch
+        bar = _progress_bar(self.epochs, self.rows, done, self._rows_until(step)) if self.progress else None
         try:
-            notify(self.callbacks, "on_train_begin", trainer, {})
-            step = (trainer.epochs - self.first_epoch) * self.steps_per_epoch  # 0, unless training is resumed
+            if self.losses:  # of steps of an epoch that was not finished
+                self._provide_data(step - 1)
+                if step % self.steps_per_epoch == 0:
+                    rate = float(self._rates(step - 1, step)[0])
+                    self._finish_epoch(step // self.steps_per_epoch - 1, rate, 0.0, bar)
             while step < self.total_steps:
                 if step % self.steps_per_epoch == 0:
                     if trainer.stop_training:
                         break
                     epoch = self.first_epoch + step // self.steps_per_epoch
                     notify(self.callbacks, "on_epoch_begin", trainer, {"epoch": epoch})
+                if self.settings_changed:
+                    self._take_settings()
                 self._provide_data(step)
                 step = self._run_slice(step, bar)
                 if self.call.context[layout.NOT_FINITE]:
                     self._warn_of_divergence()
                     break
-            trainer.unfinished = None
-        except BaseException:
-            self._undo_if_ruined()
-            raise
         finally:
             if bar is not None:
                 bar.close()
-            self._stop_reading()
-            try:
-                notify(self.callbacks, "on_train_end", trainer, {})
-            finally:
-                trainer.callbacks = []
+
+    def _take_settings(self) -> None:
+        """Have the next steps made with the trainer's settings as they are now."""
+        self.settings_changed = False
+        call, trainer = self.call, self.trainer
+        if trainer.clip_norm > 0.0 and not call.context[layout.GRADIENTS]:  # for which there is no memory yet
+            clipping = trainer._training_call(self.batch, 1)
+            for place in (layout.GRADIENTS, layout.SQUARES):
+                call.keep(place, clipping.kept(place))
+        trainer._set_optimizer(call)
 
     def _provide_data(self, step: int) -> None:
         """Before a slice from a step on: see to it that the call has its data. Arrays are there from the start."""
@@ -154,7 +241,7 @@ class Fit:
         threads, limit = self.choice.next()
         slice_steps = max(1, int(limit / self.seconds_per_step))
         end = min(step + slice_steps, self._end_of_slices(step))
-        rates = step_rates(self.trainer.schedule, self.trainer.learning_rate, np.arange(step, end), self._span())
+        rates = self._rates(step, end)
         self.call.set_steps(step - self.first_step, rates)
         began = time.perf_counter()
         interrupted = True
@@ -165,20 +252,23 @@ class Fit:
             seconds = time.perf_counter() - began
             done = self.first_step + int(self.call.context[layout.STEPS_DONE])
             self.trainer.steps = self.first_update + done
-            self.trainer.epochs = self.first_epoch + done // self.steps_per_epoch
             if interrupted and done > step:
                 self._prepare_to_leave()
                 self._account(step, done, seconds, rates, bar)
         if done >= self.steps_per_epoch or self.call.context[layout.NOT_FINITE]:
             self._check_deferred()
+        self._account(step, done, seconds, rates, bar)
         self.seconds_per_step = max(seconds / (done - step), 1e-7)
         self.choice.report(threads, done - step, seconds)
-        self._account(step, done, seconds, rates, bar)
         return done
 
     def _prepare_to_leave(self) -> None:
         """After Ctrl-C in a slice: see to it that accounting for its steps calls nothing that takes long."""
-        self.validation, self.callbacks_of_epochs = None, []
+        self.interrupted = True
+
+    def _rates(self, step: int, end: int) -> NDArray[np.float64]:
+        """Return the learning rates of the steps from one to before another."""
+        return step_rates(self.trainer.schedule, self.trainer.learning_rate, np.arange(step, end), self._span())
 
     def _span(self) -> Span:
         return Span(self.total_steps, self.steps_per_epoch, self.first_update, self.first_epoch * self.steps_per_epoch,
@@ -188,19 +278,21 @@ class Fit:
         """Add the losses of steps `step` to `done` to their epochs; finish the epochs that end."""
         losses = self.call.kept(layout.LOSSES)[: done - step]
         row_losses = losses * self.call.kept(layout.STEP_WEIGHTS)[: done - step]
-        rows = self._rows_until(done) - self._rows_until(step)
-        self.seconds += seconds
-        self.seconds_rows += rows
-        speed = self.seconds_rows / max(self.seconds, 1e-9)
-        if bar is not None:
-            bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
-            bar.update(rows)
         begin = step
         while begin < done:
             epoch = begin // self.steps_per_epoch
             end = min((epoch + 1) * self.steps_per_epoch, done)
             self.losses.append(row_losses[begin - step : end - step])
-            if end == (epoch + 1) * self.steps_per_epoch:
+            rows = self._rows_until(end) - self._rows_until(begin)
+            self.seconds += seconds * (end - begin) / (done - step)
+            self.seconds_rows += rows
+            if bar is not None:
+                bar.set_postfix(loss=f"{losses[end - 1 - step]:.4f}", refresh=False)
+                bar.update(rows)
+            is_over = end == (epoch + 1) * self.steps_per_epoch
+            # After Ctrl-C, what takes long is left to a call that resumes this one.
+            if is_over and not (self.interrupted and self.acts_after_epochs):
+                speed = self.seconds_rows / max(self.seconds, 1e-9)
                 self._finish_epoch(epoch, float(rates[end - 1 - step]), speed, bar)
                 self.seconds, self.seconds_rows = 0.0, 0
             begin = end
@@ -215,7 +307,6 @@ class Fit:
         # Summed at the end, so that the sum does not depend on how the epoch was cut into slices.
         losses = self.losses[0] if len(self.losses) == 1 else np.concatenate(self.losses)
         loss = float(losses.sum() / self._total_weight())
-        self.losses.clear()
         record: dict[str, Any] = {
             "epoch": self.first_epoch + epoch,
             "loss": loss,
@@ -225,13 +316,15 @@ class Fit:
         record |= self._training_metrics()
         if self.validation is not None:
             record |= {f"val_{name}": value for name, value in trainer._evaluate(*self.validation).items()}
+        self.losses.clear()
+        trainer.epochs = self.first_epoch + epoch + 1
         trainer.history.records.append(record.copy())
         trainer.schedule.after_epoch(record, (epoch + 1) * self.steps_per_epoch - 1, self._span())
         if bar is not None:
             shown = {name: f"{record[name]:.4f}" for name in ("loss", "val_loss", "val_accuracy") if name in record}
             bar.set_postfix(shown, refresh=False)
             bar.set_description(f"epoch {min(epoch + 2, self.epochs)}/{self.epochs}")
-        notify(self.callbacks_of_epochs, "on_epoch_end", trainer, record)
+        notify(self.callbacks, "on_epoch_end", trainer, record)
 
     def _total_weight(self) -> float:
         """Sum of the weights of the rows of an epoch."""
@@ -251,7 +344,7 @@ class Fit:
             f"Try a smaller learning_rate than {self.trainer.learning_rate:g}, standardised "
             "inputs, or dtype='float64'; the model's weights are of no use any more.",
             DivergenceWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -263,15 +356,20 @@ class StreamFit(Fit):
         self.stream = stream
         steps = stream.steps  # as far as it is known before reading
         self.windows = read_ahead(stream.windows(trainer.epochs))
-        window = next(self.windows)  # what is wrong with it is found out before anything is changed
-        super().__init__(trainer, window.source, window.targets, validation, epochs, callbacks, progress, False, resume)
+        try:
+            window = next(self.windows)  # what is wrong with it is found out before anything is changed
+            super().__init__(trainer, window.source, window.targets, validation, epochs, callbacks, progress, False,
+                             resume)
+        except BaseException:
+            self._stop_reading()
+            raise
         del self.source, self.targets  # the call keeps them until the next window is there
         if steps is not None:
             self._set_length(steps, stream.rows)
         elif not window.is_last:
             # Epochs that were made before an interruption, of a length nobody knows any more, are counted apart.
             self.epochs -= trainer.epochs - self.first_epoch
-            self.first_update, self.first_epoch = trainer.steps, trainer.epochs
+            self.first_update, self.first_epoch = trainer.steps - sum(map(len, self.losses)), trainer.epochs
             self._set_length(ENDLESS, None)
         self._set_window(window, (trainer.epochs - self.first_epoch) * self.steps_per_epoch)
 
@@ -282,19 +380,28 @@ class StreamFit(Fit):
         if step % self.steps_per_epoch == 0:
             self.windows.close()
             self.windows = read_ahead(self.stream.windows(self.first_epoch + step // self.steps_per_epoch))
-        self._set_window(next(self.windows), step)
+        while step >= self.end_of_window:  # once, unless an epoch is resumed
+            window = next(self.windows, None)
+            if window is None:
+                raise ValueError(f"X must have at least {step + 1} batches in the epoch that is resumed, got "
+                                 f"{self.end_of_window}")
+            self._set_window(window, self.end_of_window)
         self.seconds += time.perf_counter() - began
 
     def _stop_reading(self) -> None:
+        self.stream.closed = True
         self.windows.close()
 
     def _set_window(self, window: Window, step: int) -> None:
         """Hand the data from a step on to the call; with the last window of an epoch its length is known."""
         rows = len(window.order)
-        end = step + -(-rows // self.batch)
         step_of_epoch = step % self.steps_per_epoch
         if step_of_epoch == 0:
             self.weight = 0.0
+            batch = min(self.stream.batch, rows)
+            if batch != self.batch:  # the epoch is a single batch, of another size than that before
+                self._lay_out(batch, rows)
+        end = step + -(-rows // self.batch)
         weights = window.targets.weights
         self.weight += rows if weights is None else float(weights[window.order].sum())
         if window.is_last:
@@ -324,9 +431,9 @@ class StreamFit(Fit):
         return {}  # all outputs and targets would have to be in memory
 
 
-def _progress_bar(epochs: int, rows: int | None, done: int) -> Any:
+def _progress_bar(epochs: int, rows: int | None, epochs_done: int = 0, rows_done: int = 0) -> Any:
     from tqdm.auto import tqdm
 
-    total, initial = (None, 0) if rows is None else (epochs * rows, done * rows)
-    return tqdm(total=total, initial=initial, desc=f"epoch {min(done + 1, epochs)}/{epochs}", unit="sample",
+    total = None if rows is None else epochs * rows
+    return tqdm(total=total, initial=rows_done, desc=f"epoch {min(epochs_done + 1, epochs)}/{epochs}", unit="sample",
                 unit_scale=True, mininterval=0.1)

@@ -64,7 +64,11 @@ class Minimisation:
 
     SciPy sees the parameters as one float64 vector, the arrays of `MLP.get_weights` one after the other: without the
     padding of the panels, and with a slope that units share once. So its inner products are those of the parameters.
+    The function that it minimises must stay the same, and so must the settings of the trainer that it depends on.
     """
+
+    fixed_settings = ("batch_size", "accumulation", "seed", "l2", "regularise_biases", *NOT_SMOOTH)
+    settings_changed = False
 
     def __init__(self, trainer: Trainer, source: Source, targets: Targets, validation: tuple[Source, Targets] | None,
                  epochs: int, callbacks: list[Any], progress: bool) -> None:
@@ -95,20 +99,20 @@ class Minimisation:
     def run(self) -> None:
         trainer = self.trainer
         trainer.stop_training = False
-        trainer.callbacks = self.callbacks
-        if self.progress:
-            self.bar = _progress_bar(self.epochs, self.source.rows, 0)
+        trainer._running, trainer.callbacks = self, self.callbacks
         try:
             notify(self.callbacks, "on_train_begin", trainer, {})
-            if not trainer.stop_training:
-                self._minimise()
-        finally:
-            if self.bar is not None:
-                self.bar.close()
+            if self.progress:
+                self.bar = _progress_bar(self.epochs, self.source.rows)
             try:
-                notify(self.callbacks, "on_train_end", trainer, {})
+                if not trainer.stop_training:
+                    self._minimise()
             finally:
-                trainer.callbacks = []
+                if self.bar is not None:
+                    self.bar.close()
+                notify(self.callbacks, "on_train_end", trainer, {})
+        finally:
+            trainer._running, trainer.callbacks = None, []
 
     def _minimise(self) -> None:
         from scipy.optimize import minimize

@@ -11,8 +11,9 @@ from __future__ import annotations
 import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ Array = NDArray[Any]
 WINDOW_BYTES = 64 << 20  # inputs and targets of a window, by default; two windows are in memory at a time
 BLOCKS_PER_WINDOW = 32  # of an array: with more of them it is better mixed, with fewer of them read in longer runs
 ITEMS_PER_PIECE = 64
+SECONDS_TO_END = 0.1  # that the thread which reads is waited for
 
 
 class Piece(NamedTuple):
@@ -56,20 +58,24 @@ class Window:
 
 
 class _Buffer:
-    """A window that is being filled: with rows that the window before left over, then with new ones."""
+    """A window that is being filled: with rows that the window before left over, then with up to `new_rows` new ones.
 
-    def __init__(self, left_over: Piece, new_rows: int) -> None:
+    Memory is made for as many, or for `expected` of them if there may be fewer, and for more when they come.
+    """
+
+    def __init__(self, left_over: Piece, new_rows: int, expected: int | None = None) -> None:
         self.left_over = len(left_over.X)
-        rows = self.left_over + new_rows
-        self.X, self.y = (np.empty((rows, *array.shape[1:]), array.dtype) for array in (left_over.X, left_over.y))
-        self.weights = np.empty(rows)
+        self.rows = self.left_over + new_rows
+        capacity = self.rows if expected is None else self.left_over + min(new_rows, expected)
+        self.X, self.y = (np.empty((capacity, *array.shape[1:]), array.dtype) for array in (left_over.X, left_over.y))
+        self.weights = np.empty(capacity)
         self.weighted = False
         self.count = 0
         self.add(left_over)
 
     @property
     def room(self) -> int:
-        return len(self.X) - self.count
+        return self.rows - self.count
 
     def add(self, piece: Piece) -> None:
         """Copy rows into the window."""
@@ -77,6 +83,9 @@ class _Buffer:
         self.X = self.X.astype(np.promote_types(self.X.dtype, piece.X.dtype), copy=False)
         self.y = self.y.astype(np.promote_types(self.y.dtype, piece.y.dtype), copy=False)
         rows = slice(self.count, self.count + len(piece.X))
+        if rows.stop > len(self.X):
+            capacity = min(self.rows, max(rows.stop, 2 * len(self.X)))
+            self.X, self.y, self.weights = (_enlarged(array, capacity) for array in (self.X, self.y, self.weights))
         self.X[rows], self.y[rows] = piece.X, piece.y
         self.weights[rows] = 1.0 if piece.weights is None else piece.weights
         self.weighted |= piece.weights is not None
@@ -85,6 +94,13 @@ class _Buffer:
     def contents(self) -> Piece:
         rows = slice(self.count)
         return Piece(self.X[rows], self.y[rows], self.weights[rows] if self.weighted else None)
+
+
+def _enlarged(array: Array, rows: int) -> Array:
+    """Return an array of so many rows that begins with those of another."""
+    larger = np.empty((rows, *array.shape[1:]), array.dtype)
+    larger[: len(array)] = array
+    return larger
 
 
 class Stream(ABC):
@@ -98,6 +114,8 @@ class Stream(ABC):
         Updates of an epoch; None until the end of the first, if they are not known beforehand.
     rows : int or None
         Rows of an epoch, if they are known beforehand.
+    closed : bool
+        Set it, and the pieces that are still to come are not read any more.
     """
 
     def __init__(self, trainer: Trainer, shuffle: bool, class_weight: Any, window: int | None,
@@ -107,6 +125,7 @@ class Stream(ABC):
         self.window = None if window is None else check_integer("window", window, low=self.batch)
         self.steps = None if steps is None else check_integer("steps_per_epoch", steps, low=1)
         self.rows: int | None = None
+        self.closed = False
         self._most_rows = None if self.steps is None else self.steps * self.batch
         self.shuffle = shuffle
         if isinstance(class_weight, str):
@@ -121,7 +140,7 @@ class Stream(ABC):
     def pieces(self, rng: np.random.Generator) -> Iterator[Piece]:
         """Yield the pieces of an epoch; where `shuffle` is set, `rng` may draw their order."""
 
-    def windows(self, epoch: int) -> Iterator[Window]:
+    def windows(self, epoch: int) -> Generator[Window, None, None]:
         """Yield the windows of an epoch.
 
         Raises
@@ -135,7 +154,8 @@ class Stream(ABC):
         for piece in self._limited(self.pieces(rng)):
             if buffer is None:
                 new_rows = self._window_rows(piece)
-                buffer = _Buffer(piece.take(slice(0)), new_rows)
+                expected = self._default_rows(piece) if self.rows is None else None
+                buffer = _Buffer(piece.take(slice(0)), new_rows, expected)
             begin = 0
             while begin < len(piece.X):
                 if buffer.room == 0:
@@ -165,6 +185,8 @@ class Stream(ABC):
         """Yield the pieces that hold rows, up to the number of steps that was asked for."""
         left = self._most_rows
         for piece in pieces:
+            if self.closed:
+                return
             if len(piece.X):
                 yield piece.take(slice(left))
             if left is not None:
@@ -174,10 +196,11 @@ class Stream(ABC):
 
     def _window_rows(self, piece: Piece) -> int:
         """Return the number of new rows in a window, for rows like these."""
-        rows = self.window
-        if rows is None:
-            rows = max(self.batch, WINDOW_BYTES // (piece.X[:1].nbytes + piece.y[:1].nbytes))
+        rows = max(self.batch, self._default_rows(piece)) if self.window is None else self.window
         return rows if self.rows is None else min(rows, self.rows)
+
+    def _default_rows(self, piece: Piece) -> int:
+        return WINDOW_BYTES // (piece.X[:1].nbytes + piece.y[:1].nbytes)
 
     def _cut(self, buffer: _Buffer, rng: np.random.Generator, *, is_last: bool) -> tuple[Window, Piece]:
         """Draw the order of a window; return it, and the rows that it leaves for the next one."""
@@ -328,16 +351,44 @@ def _forget_pages(block: Any) -> None:
     owner.madvise(mmap.MADV_DONTNEED, begin, offset + block.nbytes - begin)
 
 
-def read_ahead(windows: Iterator[Window]) -> Generator[Window, None, None]:
+def read_ahead(windows: Generator[Window, None, None]) -> Generator[Window, None, None]:
     """Yield windows, each of which is made in another thread while the one before is in use.
 
-    What goes wrong there is raised here. The thread has ended when this iterator is at its end, or closed.
+    What goes wrong there is raised here. When this iterator is at its end, or closed, the thread closes `windows` and
+    ends. It is not waited for longer than `SECONDS_TO_END`, since it may itself wait for data.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="fastmlp-reader") as reader:
-        upcoming = reader.submit(next, windows, None)
-        while (window := upcoming.result()) is not None:
-            upcoming = reader.submit(next, windows, None)
+    wanted: SimpleQueue[bool] = SimpleQueue()
+    made: SimpleQueue[tuple[Window | None, BaseException | None]] = SimpleQueue()
+    reader = Thread(target=_read, args=(windows, wanted, made), name="fastmlp-reader", daemon=True)
+    reader.start()
+    try:
+        wanted.put(True)
+        while True:
+            window, problem = made.get()
+            if problem is not None:
+                try:
+                    raise problem
+                finally:
+                    del problem  # whose traceback holds this frame
+            if window is None:
+                return
+            wanted.put(True)
             yield window
+    finally:
+        wanted.put(False)
+        reader.join(SECONDS_TO_END)
+
+
+def _read(windows: Generator[Window, None, None], wanted: SimpleQueue[bool],
+          made: SimpleQueue[tuple[Window | None, BaseException | None]]) -> None:
+    """Make a window, or None after the last, whenever one is wanted; with False none is any more."""
+    try:
+        while wanted.get():
+            made.put((next(windows, None), None))
+    except BaseException as problem:
+        made.put((None, problem))
+    finally:
+        windows.close()  # here, as only the thread that runs a generator can close it
 
 
 def open_stream(trainer: Trainer, X: Any, y: Any, sample_weight: Any, class_weight: Any, validation_split: float,

@@ -15,8 +15,9 @@ from . import engine, lbfgs
 from .arrays import Source, Targets, check_inputs
 from .augmentation import Augmentation
 from .by_hand import StepByHand
-from .checkpoints import load_trainer, save_trainer
+from .checkpoints import MOST_STEPS, load_trainer, save_trainer
 from .fit_arguments import check_fit_arguments
+from .fitting import Fit
 from .history import History
 from .kernels import layout
 from .kernels.updates import (
@@ -42,7 +43,7 @@ FIRST_STEP = np.zeros(1, np.int64)
 
 # Attributes of a trainer that cannot be set once it is made, and the checks of those that can.
 FIXED = ("model", "loss", "optimizer", "schedule", "metrics", "augmentation")
-SETTING_CHECKS: dict[str, Callable[[Any], float]] = {
+SETTING_CHECKS: dict[str, Callable[[Any], Any]] = {
     "learning_rate": lambda value: check_number("learning_rate", value, low=0.0, above=True),
     "batch_size": lambda value: check_integer("batch_size", value, low=1, high=1 << 31),
     "accumulation": lambda value: check_integer("accumulation", value, low=1, high=1 << 20),
@@ -53,7 +54,14 @@ SETTING_CHECKS: dict[str, Callable[[Any], float]] = {
     "clip_value": lambda value: check_number("clip_value", value, low=0.0),
     "input_dropout": lambda value: check_number("input_dropout", value, low=0.0, high=MAX_DROPOUT),
     "input_noise": lambda value: check_number("input_noise", value, low=0.0),
+    "regularise_biases": lambda value: check_flag("regularise_biases", value),
+    "seed": check_seed,
 }
+COUNT_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "steps": lambda value: check_integer("steps", value, low=0, high=MOST_STEPS),
+    "epochs": lambda value: check_integer("epochs", value, low=0, high=MOST_STEPS),
+}
+CHECKS = SETTING_CHECKS | COUNT_CHECKS
 
 
 class Trainer:
@@ -116,11 +124,14 @@ class Trainer:
     Attributes
     ----------
     learning_rate, batch_size, accumulation, l1, l2, weight_decay, clip_norm, clip_value, input_dropout, input_noise
-        As above; they may be set between calls, and by callbacks.
+    regularise_biases, seed
+        As above; they may be set between calls. Callbacks may set them, too, and what they set counts from the next
+        epoch; but not batch_size, accumulation and seed, nor, with "lbfgs", what the function that is minimised depends
+        on: then it is an AttributeError.
     history : History
         A record an epoch, over all calls of `fit`.
-    steps : int
-        Updates made so far.
+    steps, epochs : int
+        Updates and epochs made so far.
     schedule_state : dict of str to float
         What the schedule has taken note of so far; only "reduce_on_plateau" does.
     stop_training : bool
@@ -171,7 +182,7 @@ class Trainer:
         self.l1 = l1
         self.l2 = l2
         self.weight_decay = self.optimizer.weight_decay if weight_decay is None else weight_decay
-        self.regularise_biases = check_flag("regularise_biases", regularise_biases)
+        self.regularise_biases = regularise_biases
         self.clip_norm = clip_norm
         self.clip_value = clip_value
         self.input_dropout = input_dropout
@@ -191,14 +202,15 @@ class Trainer:
         self.steps = 0
         self.epochs = 0
         self.stop_training = False
-        # What a call of `fit` that was not finished began with; `fit(resume=True)` goes on from there.
-        self.unfinished: dict[str, int] | None = None
+        # Of a call of `fit` that was not finished: what it began with, and what it left within an epoch.
+        self.unfinished: dict[str, Any] | None = None
         self.callbacks: list[Any] = []
-        self.callback_states: list[dict[str, Any]] = []  # from a checkpoint, for the call of `fit` that goes on from it
+        self.callback_states: list[dict[str, Any]] = []  # of that call
         self._state = self._new_state()
         self._by_hand = StepByHand(self)
         self._step_call: engine.Call | None = None
         self._choice: engine.ThreadChoice | None = None
+        self._running: Fit | lbfgs.Minimisation | None = None
         self._lock = threading.Lock()
         self._user: int | None = None  # the thread that has the lock
 
@@ -206,7 +218,12 @@ class Trainer:
         # Settings may be changed between calls, and by callbacks; what memory was laid out for may not.
         if name in FIXED and name in self.__dict__:
             raise AttributeError(f"the {name} of a trainer cannot be changed; make another Trainer")
-        object.__setattr__(self, name, SETTING_CHECKS[name](value) if name in SETTING_CHECKS else value)
+        running = self.__dict__.get("_running") if name in SETTING_CHECKS else None
+        if running is not None and name in running.fixed_settings:
+            raise AttributeError(f"{name} cannot be changed while fit runs; set it between calls")
+        object.__setattr__(self, name, CHECKS[name](value) if name in CHECKS else value)
+        if running is not None:
+            running.settings_changed = True
 
     def _new_state(self) -> NDArray[Any]:
         network = self.model.network
@@ -241,7 +258,7 @@ class Trainer:
             (n, outputs), or (n,) for one output: from 0 to 1 for binary cross entropy, -1 or 1 for hinge. None where X
             gives the targets, see below.
         epochs : int
-            Passes over the data, at least 1; default 10.
+            Passes over the data, from 1 to 2**63 - 1; default 10.
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
             Evaluated after every epoch, as val_loss, val_accuracy and so on.
         validation_split : float
@@ -258,11 +275,14 @@ class Trainer:
             row's loss, over the sum of w.
         class_weight : dict or "balanced", optional
             Weight of each class, for cross entropy and binary cross entropy with one output; classes that are not in
-            the dict have 1. "balanced" takes n / (classes * rows of the class). It multiplies `sample_weight`.
+            the dict have 1. "balanced" takes n / (classes * rows of the class). It multiplies `sample_weight` in
+            training, and does not apply to validation.
         resume : bool
-            Whether to go on with a call of `fit` that did not come to its end, if there is one: on a trainer from
-            `load` with the same data and arguments, training ends with the bits it would have had without the
-            interruption. Default False.
+            Whether to go on with a call of `fit` that did not come to its end, if there is one, be it on a trainer from
+            `load` or after an error or Ctrl-C: with the same data and arguments, training ends with the bits it would
+            have had without the interruption. It goes on from the step after the last; iterables are read from the
+            beginning of that epoch. What callbacks did to the weights at the end of training, as `EarlyStopping` does,
+            is undone. Default False.
         window : int, optional
             Rows that are read and shuffled together, at least a batch; see below. By default as many as make 64 MB.
         steps_per_epoch : int, optional
@@ -284,7 +304,8 @@ class Trainer:
             If an argument is not of its kind, or not allowed; then nothing is changed. NaN or infinity in an X of
             more than 8 MB is found in the first epoch, which is then undone.
         KeyboardInterrupt
-            On Ctrl-C, within a step or a tenth of a second, with the model and the trainer fit for use. With "lbfgs"
+            On Ctrl-C, within a step or a tenth of a second, with the model and the trainer fit for use; an iterable
+            that is being waited for is left to a thread that ends when it gives something. With "lbfgs"
             when the loss of the set has been computed, with the weights of the last iteration.
 
         Warns
@@ -582,7 +603,7 @@ class Trainer:
 
     def _settings(self) -> dict[str, Any]:
         """Return the arguments that are numbers and flags, by name."""
-        return {name: getattr(self, name) for name in (*SETTING_CHECKS, "regularise_biases", "seed")}
+        return {name: getattr(self, name) for name in SETTING_CHECKS}
 
     # The optimizer's state lies in memory as the parameters do, which depends on the processor; what is pickled, copied
     # or saved is free of that.
@@ -600,7 +621,8 @@ class Trainer:
             layout.pack(table, self._state[i * size :], arrays)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__ | {"_step_call": None, "_choice": None, "_user": None, "callbacks": []}
+        state = self.__dict__ | {"_step_call": None, "_choice": None, "_running": None, "_user": None,
+                                 "callbacks": []}
         del state["_lock"], state["_by_hand"]
         state["_state"] = self._unpacked_state()
         return state

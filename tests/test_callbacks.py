@@ -18,6 +18,7 @@ from fastmlp import MLP, Trainer
 from fastmlp.callbacks import (
     EVENTS,
     Callback,
+    Checkpoint,
     CSVLogger,
     EarlyStopping,
     LearningRateLogger,
@@ -628,3 +629,47 @@ def test_all_of_them_with_a_trainer_that_is_interrupted(tmp_path: Path) -> None:
     assert [dict(zip(names, map(float, line), strict=True)) for line in lines] == trainer.history.records
     assert rates.rates == trainer.history["learning_rate"]
     assert rates.base_rates == [0.01] * 3
+
+
+class Measure(Callback):
+    """Puts a value of its own into the logs."""
+
+    def on_epoch_end(self, trainer: Any, logs: dict[str, Any]) -> None:
+        logs["val_own"] = 1.0 / (1 + logs["epoch"])
+
+
+@pytest.mark.parametrize(("optimizer", "source"), [("adam", "array"), ("adam", "chunks"), ("lbfgs", "array")])
+def test_a_value_that_will_not_be_there_is_found_out_before_training(optimizer: str, source: str,
+                                                                    tmp_path: Path) -> None:
+    X, y = np.random.default_rng(0).normal(size=(30, 4)), np.arange(30) % 3
+    if optimizer == "lbfgs":
+        pytest.importorskip("scipy")
+    arguments: tuple[Any, ...] = (X, y) if source == "array" else ([(X, y)],)
+
+    def fit(*callbacks: Any, **options: Any) -> Trainer:
+        trainer = Trainer(MLP([4, 5, 3]), optimizer=optimizer, metrics=["f1"])
+        trainer.fit(*arguments, epochs=2, progress=False, callbacks=callbacks, **options)
+        return trainer
+
+    names = list(fit(validation_data=(X, y)).history[0])
+    plain = list(fit().history[0])
+    assert ("f1" in plain) == (source == "array")
+    watchers: list[Callable[[str], Any]] = [EarlyStopping, StopOnNaN, lambda name: Checkpoint(tmp_path / "c", 1, name)]
+    calls: list[str] = []
+
+    class Begun(Callback):
+        def on_train_begin(self, trainer: Any, logs: dict[str, Any]) -> None:
+            calls.append("train_begin")
+
+    for make in watchers:
+        for name in names:
+            fit(make(name), validation_data=(X, y))
+            if name in plain:
+                fit(make(name))
+                continue
+            with pytest.raises(ValueError, match=f"monitor must be the name of a value in the logs .* got '{name}'"):
+                fit(LearningRateLogger(), make(name), Begun())
+        with pytest.raises(ValueError, match=r"monitor .* got 'val_los'"):
+            fit(make("val_los"), Begun(), validation_data=(X, y))
+        assert calls == []
+        fit(Measure(), make("val_own"))  # which nobody can know of beforehand

@@ -395,7 +395,7 @@ def test_all_settings_come_back(name: str, tmp_path: Path) -> None:
     saved.save(tmp_path / "c")
     loaded = Trainer.load(tmp_path / "c")
     assert type(loaded.loss) is type(saved.loss)
-    for attribute in (*trainer.SETTING_CHECKS, "regularise_biases", "seed", "loss", "optimizer", "schedule",
+    for attribute in (*trainer.SETTING_CHECKS, "loss", "optimizer", "schedule",
                       "augmentation", "steps", "epochs", "schedule_state", "stop_training", "unfinished",
                       "callback_states"):
         assert getattr(loaded, attribute) == getattr(saved, attribute), attribute
@@ -609,8 +609,10 @@ HOSTILE: list[tuple[tuple[Any, ...], Any]] = [
     *((("stop_training",), value) for value in (0, None, "no")),
     *((("unfinished",), value) for value in ([], 3, {}, {"epochs": 3})),
     *((("unfinished", name), value) for name in ("epochs", "first_update", "first_epoch")
-      for value in (-1, None, 1 << 60, "1", ...)),
+      for value in (-1, None, 1 << 63, "1", ...)),
     (("unfinished", "epochs"), 2),
+    *((("unfinished", "losses"), value) for value in (None, 3, [1.0], {"$tensor": "training.values.0"})),
+    *((("unfinished", "weights"), value) for value in (None, 3, [], [[1.0]], {"$tensor": "training.values.0"})),
     *((("callback_states",), value) for value in (None, {}, [3], [{}], 3)),
     *((("callback_states", 0, "position"), value) for value in (-1, None, 0.5)),
     *((("callback_states", 0, "class"), value) for value in (None, 3)),
@@ -632,6 +634,20 @@ def test_impossible_descriptions_are_refused(places: tuple[Any, ...], value: Any
     change(good, scratch, places, value)
     with pytest.raises(ModelFileError, match="is not a checkpoint of fastmlp: "):
         Trainer.load(scratch)
+
+
+@pytest.mark.parametrize("losses", [np.ones(0), np.ones(10), np.ones((3, 1)), np.ones(3, np.float32)], ids=repr)
+def test_impossible_losses_of_an_epoch_are_refused(losses: Array, good: Path, scratch: Path) -> None:
+    """There must be one for each update, of which there are 9."""
+    tensors, description, training = read_checkpoint_file(good)
+    training["unfinished"]["losses"] = {"$tensor": "training.values.losses"}
+    for values, works in ((np.ones(9), True), (losses, False)):
+        write_model_file(scratch, tensors | {"training.values.losses": values}, description, training)
+        if works:
+            assert len((Trainer.load(scratch).unfinished or {})["losses"]) == 9
+        else:
+            with pytest.raises(ModelFileError, match="losses must be float64"):
+                Trainer.load(scratch)
 
 
 @pytest.mark.parametrize("depth", [300, 700, 20_000])
@@ -883,6 +899,22 @@ def test_without_an_epoch_in_its_name_a_file_takes_the_place_of_the_one_before(t
 def test_arguments_of_checkpoint_are_checked(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Checkpoint("c", **arguments)
+
+
+def test_a_file_holds_as_many_epochs_as_fit_takes(tmp_path: Path) -> None:
+    epochs = 2**63 - 1  # sys.maxsize
+    X, y = make_data(20)
+
+    def stop(trainer: Trainer, logs: dict[str, Any]) -> None:
+        trainer.stop_training = trainer.epochs == 3
+
+    unbroken = one(schedule="cosine")()
+    unbroken.fit(X, y, epochs=epochs, progress=False, callbacks=[Checkpoint(tmp_path / "{epoch}"), stop])
+    resumed = Trainer.load(tmp_path / "1")
+    resumed.fit(X, y, epochs=epochs, progress=False, callbacks=[stop], resume=True)
+    assert_same(resumed, unbroken)
+    with pytest.raises(ValueError, match="epochs must be an integer from 1 to 9223372036854775807, got 922"):
+        unbroken.fit(X, y, epochs=2**63, progress=False)
 
 
 def test_a_value_that_is_not_there(tmp_path: Path) -> None:

@@ -1439,7 +1439,10 @@ def test_defaults() -> None:
 
 @pytest.mark.parametrize(("name", "value", "error"), [
     ("batch_size", 0, ValueError), ("batch_size", 2.5, TypeError), ("learning_rate", -1.0, ValueError),
-    ("learning_rate", "fast", TypeError), ("l2", float("nan"), ValueError),
+    ("learning_rate", "fast", TypeError), ("l2", float("nan"), ValueError), ("seed", -1, ValueError),
+    ("seed", 2**63, ValueError), ("seed", "a", TypeError), ("regularise_biases", 1, TypeError),
+    ("steps", -5, ValueError), ("steps", 2**70, ValueError), ("steps", "a", TypeError), ("steps", None, TypeError),
+    ("epochs", -5, ValueError), ("epochs", 2**53 + 1, ValueError), ("epochs", 0.5, TypeError),
 ])
 def test_a_setting_is_checked_when_it_is_set(name: str, value: Any, error: type[Exception]) -> None:
     trainer = Trainer(MLP([5, 6, 3]))
@@ -1447,6 +1450,12 @@ def test_a_setting_is_checked_when_it_is_set(name: str, value: Any, error: type[
     with pytest.raises(error, match=f"^{name} "):
         setattr(trainer, name, value)
     assert getattr(trainer, name) == before
+
+
+def test_seed_none_draws_a_seed_also_when_it_is_set() -> None:
+    trainer = Trainer(MLP([5, 6, 3]))
+    trainer.seed = None
+    assert isinstance(trainer.seed, int) and trainer.seed > 0
 
 
 @pytest.mark.parametrize("name", ["model", "loss", "optimizer", "schedule", "metrics", "augmentation"])

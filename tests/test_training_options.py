@@ -423,6 +423,19 @@ def test_weights_are_needed_on_both_sides_of_a_split(side: str) -> None:
     assert trainer.steps == 0
 
 
+@pytest.mark.parametrize("class_weight", ({0: 5.0}, "balanced"))
+@pytest.mark.parametrize("weighted", (False, True))
+def test_classes_have_no_weights_in_validation(weighted: bool, class_weight: Any) -> None:
+    """But samples have."""
+    X, y = data(60, 5, 3, "labels")
+    y[:40] = np.minimum(y[:40], 1)
+    arrays = [X, y, *([np.random.default_rng(1).uniform(0.5, 3, 60)] if weighted else [])]
+    trainer = Trainer(MLP([5, 3], seed=0))
+    trainer.fit(X, y, epochs=1, validation_split=0.25, sample_weight=arrays[2] if weighted else None,
+                class_weight=class_weight, progress=False)
+    assert trainer.history["val_loss"] == [trainer.evaluate(*(array[45:] for array in arrays))["loss"]]
+
+
 @pytest.mark.parametrize("batch", (16, 800))
 def test_each_batch_is_divided_by_the_sum_of_its_own_weights(batch: int) -> None:
     X, y = data(3 * batch, 6, 3, "labels")

@@ -13,6 +13,7 @@ from .checkpoint import Checkpoint
 from .csv_logger import CSVLogger
 from .early_stopping import EarlyStopping
 from .learning_rate_logger import LearningRateLogger
+from .monitoring import check_watched
 from .states import callback_states, has_state, load_callback_states
 from .stop_on_nan import StopOnNaN
 
@@ -26,6 +27,7 @@ __all__ = [
     "StopOnNaN",
     "callback_states",
     "check_callbacks",
+    "check_watched",
     "has_state",
     "load_callback_states",
     "notify",

@@ -11,16 +11,17 @@ EVENTS = ("on_train_begin", "on_train_end", "on_epoch_begin", "on_epoch_end")
 class Callback:
     """Base class for callbacks: four methods that do nothing. Override those you need.
 
-    Every method gets the trainer (``trainer.model`` is the model; setting ``trainer.stop_training = True``
-    ends training after the epoch) and `logs`, a dict of what is known at that point. In `on_epoch_end` the
-    logs are the epoch's record in the history: ``epoch``, ``loss``, ``val_loss`` and so on.
+    Every method gets the trainer and `logs`, a dict of what is known at that point. ``trainer.model`` is the model;
+    setting ``trainer.stop_training = True`` ends training after the epoch, and settings, such as
+    ``trainer.learning_rate``, count from the next epoch (see `Trainer`). In `on_epoch_end` the logs are the epoch's
+    record in the history: ``epoch``, ``loss``, ``val_loss`` and so on.
     """
 
     def on_train_begin(self, trainer: Any, logs: dict[str, Any]) -> None:
         """Called once, before the first epoch."""
 
     def on_train_end(self, trainer: Any, logs: dict[str, Any]) -> None:
-        """Called once, after the last epoch, also when training was interrupted."""
+        """Called once, after the last epoch, also when training was interrupted; not if it could not begin."""
 
     def on_epoch_begin(self, trainer: Any, logs: dict[str, Any]) -> None:
         """Called before every epoch."""

@@ -41,8 +41,8 @@ class Checkpoint(Callback):
     ------
     TypeError, ValueError
         If a parameter is not of its type or outside its range; in `on_train_begin`, a ValueError if a callback with a
-        state that is no Checkpoint stands behind it; in `on_epoch_end`, a ValueError if the logs have no value named
-        `monitor`.
+        state that is no Checkpoint stands behind it; a ValueError if the logs have no value named `monitor`: before
+        training where it is known by then, else in `on_epoch_end`.
     OSError
         If the file cannot be written; before the first epoch if there is no such folder.
 

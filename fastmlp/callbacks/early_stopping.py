@@ -46,8 +46,8 @@ class EarlyStopping(Callback):
     Raises
     ------
     TypeError, ValueError
-        If a parameter is not of its type or outside its range; in `on_epoch_end`, a ValueError if the logs
-        have no value named `monitor`.
+        If a parameter is not of its type or outside its range; a ValueError if the logs have no value named `monitor`:
+        before training where it is known by then, else in `on_epoch_end`.
 
     Notes
     -----

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from ..validation import check_number
@@ -19,10 +20,17 @@ def check_monitor(monitor: Any) -> str:
 
 def monitored(monitor: str, logs: dict[str, Any]) -> float:
     """Return the value of the logs that is named `monitor`."""
-    if monitor in logs:
-        return float(logs[monitor])
-    names = ", ".join(map(repr, logs)) or "none"
-    message = f"monitor must be the name of a value in the logs ({names}), got {monitor!r}"
+    check_watched(monitor, logs)
+    return float(logs[monitor])
+
+
+def check_watched(monitor: str, names: Iterable[str]) -> None:
+    """Raise ValueError if `monitor` is none of the names of the values in the logs."""
+    names = list(names)
+    if monitor in names:
+        return
+    shown = ", ".join(map(repr, names)) or "none"
+    message = f"monitor must be the name of a value in the logs ({shown}), got {monitor!r}"
     if monitor.startswith("val_"):
         message += "; values that begin with 'val_' need validation_data or validation_split in fit"
     raise ValueError(message)

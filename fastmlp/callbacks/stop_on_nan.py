@@ -30,7 +30,8 @@ class StopOnNaN(Callback):
     Raises
     ------
     TypeError, ValueError
-        If `monitor` is no str; in `on_epoch_end`, a ValueError if the logs have no value of that name.
+        If `monitor` is no str; a ValueError if the logs have no value of that name: before training where it is known
+        by then, else in `on_epoch_end`.
 
     Warns
     -----
