@@ -27,7 +27,7 @@ from .metrics import ModelMetric, check_metrics
 from .model import MLP, _check_weights
 from .optimizers import LBFGS, OPTIMIZERS, Optimizer
 from .schedules import SCHEDULES, Schedule, WarmUp
-from .serialization import TRAINING_PREFIX, ModelFileError, read_checkpoint_file, write_model_file
+from .serialization import TRAINING_PREFIX, ModelFileError, read_checkpoint_file, read_model_header, write_model_file
 from .validation import check_flag, check_integer
 
 if TYPE_CHECKING:
@@ -57,10 +57,13 @@ def save_trainer(trainer: Trainer, path: str | os.PathLike[str]) -> None:
 
 def load_trainer(kind: type[AnyTrainer], path: str | os.PathLike[str], schedule: Any, metrics: Any) -> AnyTrainer:
     """Read a checkpoint; see `Trainer.load`."""
+    shapes, description = read_model_header(path)
+    with _damage_reported(path):
+        _check_registered(description)
+        MLP._described(description, shapes)  # before any tensor is read
     tensors, description, encoded = read_checkpoint_file(path)
     of_training = {name: tensors.pop(name) for name in list(tensors) if name.startswith(TRAINING_PREFIX)}
     with _damage_reported(path):
-        _check_registered(description)
         model = MLP._from_description(description, tensors)
         saved = {name: _decode(value, of_training) for name, value in encoded.items()}
         loss = _made("loss", saved["loss"], LOSSES, hint="; one of your own must be registered by register_loss before")

@@ -253,7 +253,7 @@ class Fit:
             done = self.first_step + int(self.call.context[layout.STEPS_DONE])
             self.trainer.steps = self.first_update + done
             if interrupted and done > step:
-                self._prepare_to_leave()
+                self.interrupted = True
                 self._account(step, done, seconds, rates, bar)
         if done >= self.steps_per_epoch or self.call.context[layout.NOT_FINITE]:
             self._check_deferred()
@@ -261,10 +261,6 @@ class Fit:
         self.seconds_per_step = max(seconds / (done - step), 1e-7)
         self.choice.report(threads, done - step, seconds)
         return done
-
-    def _prepare_to_leave(self) -> None:
-        """After Ctrl-C in a slice: see to it that accounting for its steps calls nothing that takes long."""
-        self.interrupted = True
 
     def _rates(self, step: int, end: int) -> NDArray[np.float64]:
         """Return the learning rates of the steps from one to before another."""

@@ -116,8 +116,8 @@ class Trainer:
         of ``batch_size=128`` with the memory of 32 rows.
     metrics : list, optional
         Names of `fastmlp.metrics.METRICS` ("accuracy", "f1", "top_5", "mae", "rmse", "r2" ...) or functions
-        ``f(y, outputs)``. After each epoch they are computed on the training data and the validation data, and they are
-        what `evaluate` returns beside the loss.
+        ``f(y, outputs)``, where y is what the loss reads: labels (n,), or numbers (n, outputs). After each epoch they
+        are computed on the training data and the validation data, and they are what `evaluate` returns beside the loss.
     seed : int or None
         Of the order of the samples; default 0. None takes another one each time.
 
@@ -507,9 +507,9 @@ class Trainer:
         Raises
         ------
         TypeError, ValueError
-            If `path` is not a path; if the loss or the optimizer is of a class of one's own, or a value of the history
-            or of a callback's state is nothing that a file can hold. A schedule or a metric that is a function is left
-            out: `load` asks for it.
+            If `path` is not a path; if the name of the loss was registered anew, or a value of the history or of a
+            callback's state is nothing that a file can hold. A schedule or a metric that is a function is left out:
+            `load` asks for it.
         OSError
             If the file cannot be written.
         RuntimeError

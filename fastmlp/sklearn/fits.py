@@ -118,11 +118,6 @@ class EpochFit(Fit):
         call.context[layout.ORDER_EPOCH] = self.first_epoch + self.first_order
         call.context[layout.ORDER_STRIDE] = self.count
 
-    def _prepare_to_leave(self) -> None:
-        super()._prepare_to_leave()
-        if not self.acts_after_epochs:
-            self.callbacks_of_epochs = [self.end]
-
     def _finish_epoch(self, epoch: int, rate: float, speed: float, bar: Any) -> None:
         self.loss = self._loss_of_epoch(epoch, np.concatenate(self.losses))
         super()._finish_epoch(epoch, rate, speed, bar)
