@@ -213,7 +213,7 @@ class Trainer:
     def __setattr__(self, name: str, value: Any) -> None:
         # Settings may be changed between calls, and by callbacks; what memory was laid out for may not.
         if name in SETTING_CHECKS:
-            self._set(name, SETTING_CHECKS[name](value))
+            self._set(name, value)
             return
         if name in FIXED and name in self.__dict__:
             raise AttributeError(f"the {name} of a trainer cannot be changed; make another Trainer")
@@ -222,11 +222,11 @@ class Trainer:
         object.__setattr__(self, name, value)
 
     def _set(self, name: str, value: Any) -> None:
-        """Set a setting, and tell a call of `fit` that is running, if it may be changed then."""
+        """Check and set a setting, and tell the call of `fit` that is running, if it may be changed then."""
         running = self.__dict__.get("_running")
         if running is not None and name in running.fixed_settings:
             raise AttributeError(f"{name} cannot be changed while fit runs; set it between calls")
-        object.__setattr__(self, name, value)
+        object.__setattr__(self, name, SETTING_CHECKS[name](value))
         if running is not None:
             running.settings_changed = True
 
