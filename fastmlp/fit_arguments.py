@@ -109,7 +109,8 @@ def check_fit_arguments(trainer: Trainer, X: Any, y: Any, epochs: Any, validatio
     if trainer.schedule.monitor == "val_loss" and validation is None:
         raise ValueError("validation_data must be given, or validation_split, for the schedule "
                          f"{trainer.schedule!r}, which goes by the loss on it, got None")
-    _check_monitors(callbacks, _values_of_epoch(trainer, isinstance(data, Stream), validation is not None))
+    if callbacks:
+        _check_monitors(callbacks, _values_of_epoch(trainer, isinstance(data, Stream), validation is not None))
     return FitArguments(data, validation, epochs, callbacks, progress, shuffle, resume, searched)
 
 

@@ -274,21 +274,20 @@ class Fit:
         """Add the losses of steps `step` to `done` to their epochs; finish the epochs that end."""
         losses = self.call.kept(layout.LOSSES)[: done - step]
         row_losses = losses * self.call.kept(layout.STEP_WEIGHTS)[: done - step]
+        self.seconds += seconds
+        self.seconds_rows += self._rows_until(done) - self._rows_until(step)
+        speed = self.seconds_rows / max(self.seconds, 1e-9)
         begin = step
         while begin < done:
             epoch = begin // self.steps_per_epoch
             end = min((epoch + 1) * self.steps_per_epoch, done)
             self.losses.append(row_losses[begin - step : end - step])
-            rows = self._rows_until(end) - self._rows_until(begin)
-            self.seconds += seconds * (end - begin) / (done - step)
-            self.seconds_rows += rows
             if bar is not None:
                 bar.set_postfix(loss=f"{losses[end - 1 - step]:.4f}", refresh=False)
-                bar.update(rows)
+                bar.update(self._rows_until(end) - self._rows_until(begin))
             is_over = end == (epoch + 1) * self.steps_per_epoch
             # After Ctrl-C, what takes long is left to a call that resumes this one.
             if is_over and not (self.interrupted and self.acts_after_epochs):
-                speed = self.seconds_rows / max(self.seconds, 1e-9)
                 self._finish_epoch(epoch, float(rates[end - 1 - step]), speed, bar)
                 self.seconds, self.seconds_rows = 0.0, 0
             begin = end

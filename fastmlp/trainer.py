@@ -42,7 +42,7 @@ from .validation import check_flag, check_integer, check_number
 FIRST_STEP = np.zeros(1, np.int64)
 
 # Attributes of a trainer that cannot be set once it is made, and the checks of those that can.
-FIXED = ("model", "loss", "optimizer", "schedule", "metrics", "augmentation")
+FIXED = frozenset(("model", "loss", "optimizer", "schedule", "metrics", "augmentation"))
 SETTING_CHECKS: dict[str, Callable[[Any], Any]] = {
     "learning_rate": lambda value: check_number("learning_rate", value, low=0.0, above=True),
     "batch_size": lambda value: check_integer("batch_size", value, low=1, high=1 << 31),
@@ -57,11 +57,7 @@ SETTING_CHECKS: dict[str, Callable[[Any], Any]] = {
     "regularise_biases": lambda value: check_flag("regularise_biases", value),
     "seed": check_seed,
 }
-COUNT_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "steps": lambda value: check_integer("steps", value, low=0, high=MOST_STEPS),
-    "epochs": lambda value: check_integer("epochs", value, low=0, high=MOST_STEPS),
-}
-CHECKS = SETTING_CHECKS | COUNT_CHECKS
+COUNTS = ("steps", "epochs")
 
 
 class Trainer:
@@ -216,12 +212,21 @@ class Trainer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Settings may be changed between calls, and by callbacks; what memory was laid out for may not.
+        if name in SETTING_CHECKS:
+            self._set(name, value)
+            return
         if name in FIXED and name in self.__dict__:
             raise AttributeError(f"the {name} of a trainer cannot be changed; make another Trainer")
-        running = self.__dict__.get("_running") if name in SETTING_CHECKS else None
+        if name in COUNTS and not (type(value) is int and 0 <= value <= MOST_STEPS):  # which is quick in every slice
+            value = check_integer(name, value, low=0, high=MOST_STEPS)
+        object.__setattr__(self, name, value)
+
+    def _set(self, name: str, value: Any) -> None:
+        """Check and set a setting, and tell the call of `fit` that is running, if it may be changed then."""
+        running = self.__dict__.get("_running")
         if running is not None and name in running.fixed_settings:
             raise AttributeError(f"{name} cannot be changed while fit runs; set it between calls")
-        object.__setattr__(self, name, CHECKS[name](value) if name in CHECKS else value)
+        object.__setattr__(self, name, SETTING_CHECKS[name](value))
         if running is not None:
             running.settings_changed = True
 

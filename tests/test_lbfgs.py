@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -131,6 +131,7 @@ def test_the_gradient_is_that_of_the_objective(name: str) -> None:
         assert slope == pytest.approx(gradient @ direction, rel=1e-6, abs=1e-8)
 
 
+@settings(deadline=None)
 @given(units=st.lists(st.integers(1, 40), min_size=1, max_size=4), wide=st.booleans(), shared=st.booleans())
 def test_parameters_go_to_scipy_and_back(units: list[int], wide: bool, shared: bool) -> None:
     hidden = [Dense(count, "prelu", shared=shared) for count in units]
