@@ -454,7 +454,7 @@ class ReduceOnPlateau(Schedule):
 
     def after_epoch(self, record: Mapping[str, Any], step: int, span: Span) -> None:
         """Compare the epoch's loss with the best one; reduce the rate when patience has run out."""
-        if self.monitor not in record:  # an interrupted call of `fit` does not validate
+        if self.monitor not in record:  # nothing to compare
             return
         state, loss = span.state, float(record[self.monitor])
         wait, cooldown = state.get("wait", 0), state.get("cooldown", 0)
