@@ -14,7 +14,6 @@ import numpy as np
 from numba import config, types
 from numba.core.errors import NumbaError
 
-from ..validation import check_integer, check_number
 from . import activations, batches, layout, losses, products, updates
 from .array_tile import array_tile
 from .linking import FLOATS, kernel_table
@@ -44,13 +43,24 @@ def _check(name: str, array: Any, shape: tuple[int | None, ...], dtype: np.dtype
 NOT_AS_IT_SHOULD_BE = (AttributeError, IndexError, KeyError, TypeError, ValueError, NumbaError)
 
 
-def _check_code(name: str, code: Any, codes: range) -> int:
-    return code if type(code) is int and code in codes else check_integer(name, code, low=codes[0], high=codes[-1])
+def _check_integer(name: str, value: Any, allowed: range) -> int:
+    if type(value) is int and value in allowed:
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer from {allowed[0]} to {allowed[-1]}, got {value!r}")
+    if value not in allowed:
+        raise ValueError(f"{name} must be an integer from {allowed[0]} to {allowed[-1]}, got {value!r}")
+    return int(value)
 
 
 def _check_threads(threads: Any) -> int:
-    return 1 if type(threads) is int and threads == 1 else check_integer(
-        "threads", threads, low=1, high=config.NUMBA_NUM_THREADS)
+    return _check_integer("threads", threads, range(1, config.NUMBA_NUM_THREADS + 1))
+
+
+def _check_number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (float, int, np.floating, np.integer)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    return float(value)
 
 
 ACTIVATIONS = range(activations.SOFTMAX + 1)
@@ -133,8 +143,8 @@ def dense_forward(X: Array, weights: Array, bias: Array, activation: int = activ
     -------
     array (rows, units)
     """
-    activation, threads = _check_code("activation", activation, ACTIVATIONS), _check_threads(threads)
-    alpha = alpha if type(alpha) is float else check_number("alpha", alpha)
+    activation, threads = _check_integer("activation", activation, ACTIVATIONS), _check_threads(threads)
+    alpha = _check_number("alpha", alpha)
     if activation == activations.SOFTMAX:
         return activate(dense_forward(X, weights, bias, threads=threads), activation)
 
@@ -156,7 +166,7 @@ def dense_forward(X: Array, weights: Array, bias: Array, activation: int = activ
 def activate(z: Array, activation: int, alpha: float = 0.0) -> Array:
     """f(z), element by element; softmax by rows. z is (rows, units)."""
     z = _check("z", z, (None, None))
-    activation, alpha = _check_code("activation", activation, ACTIVATIONS), check_number("alpha", alpha)
+    activation, alpha = _check_integer("activation", activation, ACTIVATIONS), _check_number("alpha", alpha)
     kernels, (rows, units) = kernel_table(z.dtype), z.shape
     if activation == activations.SOFTMAX:
         panels = _to_panels(z)
@@ -171,7 +181,7 @@ def activation_backward(delta: Array, a: Array, activation: int, alpha: float = 
     """Loss by z from loss by a = f(z): delta * f'(z), computed from a; for softmax, p (delta - sum p delta)."""
     delta = _check("delta", delta, (None, None))
     a = _check("a", a, delta.shape, delta.dtype)
-    activation, alpha = _check_code("activation", activation, ACTIVATIONS), check_number("alpha", alpha)
+    activation, alpha = _check_integer("activation", activation, ACTIVATIONS), _check_number("alpha", alpha)
     kernels, (rows, units) = kernel_table(a.dtype), a.shape
     if activation == activations.SOFTMAX:
         deltas = _to_panels(delta)
@@ -199,8 +209,10 @@ def loss_and_delta(outputs: Array, targets: Array, loss: int, parameter: float =
         Label smoothing of the two cross entropies, delta of Huber's loss, for which it must be above 0.
     """
     outputs = _check("outputs", outputs, (None, None))
-    loss = _check_code("loss", loss, LOSSES)
-    parameter = check_number("parameter", parameter, low=0.0, above=loss == losses.HUBER)
+    loss = _check_integer("loss", loss, LOSSES)
+    parameter = _check_number("parameter", parameter)
+    if loss == losses.HUBER and not parameter > 0.0:
+        raise ValueError(f"parameter must be a number above 0 for Huber's loss, got {parameter!r}")
     rows, units = outputs.shape
     if loss == losses.CROSS_ENTROPY and isinstance(targets, np.ndarray) and targets.ndim == 1:
         targets, kind = _check("targets", targets, (rows,), np.dtype(np.int64)), batches.LABELS
@@ -232,8 +244,8 @@ def dense_backward(delta: Array, weights: Array, a: Array | None = None, activat
     -------
     array (rows, inputs)
     """
-    activation, threads = _check_code("activation", activation, ACTIVATIONS[:-1]), _check_threads(threads)
-    alpha = alpha if type(alpha) is float else check_number("alpha", alpha)
+    activation, threads = _check_integer("activation", activation, ACTIVATIONS[:-1]), _check_threads(threads)
+    alpha = _check_number("alpha", alpha)
     if a is None and activation != activations.IDENTITY:
         raise TypeError("a must be an array where the activation is not the identity, got None")
 
@@ -305,7 +317,7 @@ def update(
     """
     w = _check("w", w, (None,))
     g = _check("g", g, w.shape, w.dtype)
-    slots = updates.STATE_SLOTS[_check_code("optimizer", optimizer, range(updates.SGD, updates.NADAM + 1))]
+    slots = updates.STATE_SLOTS[_check_integer("optimizer", optimizer, range(updates.SGD, updates.NADAM + 1))]
     if len(state) != slots:
         raise ValueError(f"state must hold {slots} arrays for this optimizer, got {len(state)}")
     count = layout.round_up(len(w), lanes_of(w.itemsize))
