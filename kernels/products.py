@@ -157,37 +157,28 @@ def _columns_times(kernels, a, a_row, begin, end, steps, delta, units, from_unit
 
 
 @inlined
-def _in_whole_registers(values, count, memory):
-    """Copy what is left of `count` numbers after whole registers; return its place, or that of nothing."""
-    step = lanes(values)
-    whole = count // step * step
+def _copy_rest(values, count, target):
+    """Copy what is left of `count` numbers after whole registers; return how many are before it."""
+    whole = count // lanes(values) * lanes(values)
     for i in range(count - whole):
-        memory[i] = values[whole + i]
+        target[i] = values[whole + i]
     return whole
 
 
 @inlined
-def _activate(kernels, code, alpha, values, count, memory):
-    """values = f(values)."""
-    whole = _in_whole_registers(values, count, memory)
-    activate(kernels, code, alpha, values, whole)
-    if whole < count:
-        activate(kernels, code, alpha, memory, lanes(values))
-        for i in range(count - whole):
-            values[whole + i] = memory[i]
-
-
-@inlined
-def _multiply_by_derivative(kernels, code, alpha, values, outputs, count, memory):
-    """values = values * f'(z), from the outputs f(z)."""
-    whole = _in_whole_registers(values, count, memory)
-    more = shift(memory, lanes(values))
-    _in_whole_registers(outputs, count, more)
-    multiply_by_derivative(kernels, code, alpha, values, outputs, whole)
-    if whole < count:
-        multiply_by_derivative(kernels, code, alpha, memory, more, lanes(values))
-        for i in range(count - whole):
-            values[whole + i] = memory[i]
+def _apply(kernels, is_derivative, code, alpha, values, outputs, count, memory):
+    """values = f(values); or values * f'(z), from the outputs f(z)."""
+    rest, rest_of_outputs = memory, shift(memory, lanes(values))
+    whole = _copy_rest(values, count, rest)
+    if is_derivative:
+        _copy_rest(outputs, count, rest_of_outputs)
+        multiply_by_derivative(kernels, code, alpha, values, outputs, whole)
+        multiply_by_derivative(kernels, code, alpha, rest, rest_of_outputs, lanes(values))
+    else:
+        activate(kernels, code, alpha, values, whole)
+        activate(kernels, code, alpha, rest, lanes(values))
+    for i in range(count - whole):
+        values[whole + i] = rest[i]
 
 
 @inlined
@@ -215,39 +206,21 @@ def _bounds(columns, width, part, parts):
 
 
 @inlined
-def _forward_part(kernels, X, W, b, code, alpha, result, memory, part, parts):
+def _rows_part(kernels, first, second, is_transposed, start, outputs, code, alpha, result, memory, part, parts):
     mode = flush_denormals()
-    rows, (inputs, units) = len(X), W.shape
-    begin, end, first, last = 0, rows, 0, units
-    if code != IDENTITY or _shares_rows(rows, units, parts, pointer(X)):
+    (rows, steps), columns = first.shape, result.shape[1]
+    begin, end, from_column, to_column = 0, rows, 0, columns
+    if code != IDENTITY or _shares_rows(rows, columns, parts, pointer(first)):
         begin, end = _share(rows, part, parts), _share(rows, part + 1, parts)
     else:
-        first, last = _bounds(units, _tile_width(rows, pointer(X)), part, parts)
-    block, own = shift(pointer(result), begin * units), pointer(memory[part])
+        from_column, to_column = _bounds(columns, _tile_width(rows, pointer(first)), part, parts)
+    block, own = shift(pointer(result), begin * columns), pointer(memory[part])
     if begin < end:
-        _rows_times(kernels, shift(pointer(X), begin * inputs), inputs, end - begin, inputs, pointer(W), units, False,
-                    first, last, pointer(b), block, units, own)
+        _rows_times(kernels, shift(pointer(first), begin * steps), steps, end - begin, steps, pointer(second),
+                    second.shape[1], is_transposed, from_column, to_column, pointer(start), block, columns, own)
         if code != IDENTITY:
-            _activate(kernels, code, alpha, block, (end - begin) * units, own)
-    restore_mode(mode)
-
-
-@inlined
-def _backward_part(kernels, delta, W, a, code, alpha, result, zeros, memory, part, parts):
-    mode = flush_denormals()
-    rows, (inputs, units) = len(delta), W.shape
-    begin, end, first, last = 0, rows, 0, inputs
-    if code != IDENTITY or _shares_rows(rows, inputs, parts, pointer(W)):
-        begin, end = _share(rows, part, parts), _share(rows, part + 1, parts)
-    else:
-        first, last = _bounds(inputs, _tile_width(rows, pointer(W)), part, parts)
-    block, own = shift(pointer(result), begin * inputs), pointer(memory[part])
-    if begin < end:
-        _rows_times(kernels, shift(pointer(delta), begin * units), units, end - begin, units, pointer(W), units, True,
-                    first, last, pointer(zeros), block, inputs, own)
-        if code != IDENTITY:
-            _multiply_by_derivative(kernels, code, alpha, block, shift(pointer(a), begin * inputs),
-                                    (end - begin) * inputs, own)
+            _apply(kernels, is_transposed, code, alpha, block, shift(pointer(outputs), begin * columns),
+                   (end - begin) * columns, own)
     restore_mode(mode)
 
 
@@ -274,15 +247,10 @@ def _gradient_part(kernels, a, delta, gradient, bias_gradient, zeros, one, memor
 
 
 @njit(parallel=True)
-def _forward_in_parallel(kernels, X, W, b, code, alpha, result, memory, parts):
+def _rows_in_parallel(kernels, first, second, is_transposed, start, outputs, code, alpha, result, memory, parts):
     for part in prange(parts):
-        _forward_part(pointer(kernels), X, W, b, code, alpha, result, memory, part, parts)
-
-
-@njit(parallel=True)
-def _backward_in_parallel(kernels, delta, W, a, code, alpha, result, zeros, memory, parts):
-    for part in prange(parts):
-        _backward_part(pointer(kernels), delta, W, a, code, alpha, result, zeros, memory, part, parts)
+        _rows_part(pointer(kernels), first, second, is_transposed, start, outputs, code, alpha, result, memory, part,
+                   parts)
 
 
 @njit(parallel=True)
@@ -293,46 +261,30 @@ def _gradient_in_parallel(kernels, a, delta, gradient, bias_gradient, zeros, one
 
 @cache_on_disk
 @njit(nogil=True)
-def forward_product(kernels, X, W, b, code, alpha, parts):
-    """f(X W + b), (rows, units), for X (rows, inputs), W (inputs, units) and b (units,), on `parts` threads.
+def rows_product(kernels, first, second, start, outputs, is_transposed, code, alpha, parts):
+    """f(X W + b), or (delta W^T) * f'(z) if `is_transposed`; on `parts` threads.
 
     Parameters
     ----------
     kernels : the table of kernels
+    first : X (rows, inputs); or delta (rows, units)
+    second : W (inputs, units)
+    start : what each row of sums begins with: b (units,); or zeros (inputs,)
+    outputs : f(z), (rows, inputs), if `is_transposed` and f is not the identity; else any matrix
     code, alpha : f, which is not softmax
     """
-    if X.shape[1] != W.shape[0] or W.shape[1] != len(b) or X.size == 0 or W.size == 0:
+    steps, columns = (second.shape[1], second.shape[0]) if is_transposed else second.shape
+    rows = len(first)
+    needs_outputs = is_transposed and code != IDENTITY
+    if first.shape[1] != steps or len(start) != columns or rows * steps * columns == 0 or (
+            needs_outputs and outputs.shape != (rows, columns)):
         raise ValueError
-    result = np.empty((len(X), len(b)), X.dtype)
-    memory = np.empty((parts, _panel_memory(W.shape[0], W.shape[1])), X.dtype)
+    result = np.empty((rows, columns), first.dtype)
+    memory = np.empty((parts, _panel_memory(steps, columns)), first.dtype)
     if parts == 1:
-        _forward_part(pointer(kernels), X, W, b, code, alpha, result, memory, 0, 1)
+        _rows_part(pointer(kernels), first, second, is_transposed, start, outputs, code, alpha, result, memory, 0, 1)
     else:
-        _forward_in_parallel(kernels, X, W, b, code, alpha, result, memory, parts)
-    return result
-
-
-@cache_on_disk
-@njit(nogil=True)
-def backward_product(kernels, delta, W, a, code, alpha, parts):
-    """(delta W^T) * f'(z), (rows, inputs), for delta (rows, units) and W (inputs, units), on `parts` threads.
-
-    Parameters
-    ----------
-    kernels : the table of kernels
-    a : f(z), (rows, inputs); anything where f is the identity
-    code, alpha : f, which is not softmax
-    """
-    if delta.shape[1] != W.shape[1] or delta.size == 0 or W.size == 0 or (
-            code != IDENTITY and (len(a) != len(delta) or a.shape[1] != len(W))):
-        raise ValueError
-    result = np.empty((len(delta), len(W)), W.dtype)
-    zeros = np.zeros(len(W), W.dtype)
-    memory = np.empty((parts, _panel_memory(W.shape[1], W.shape[0])), W.dtype)
-    if parts == 1:
-        _backward_part(pointer(kernels), delta, W, a, code, alpha, result, zeros, memory, 0, 1)
-    else:
-        _backward_in_parallel(kernels, delta, W, a, code, alpha, result, zeros, memory, parts)
+        _rows_in_parallel(kernels, first, second, is_transposed, start, outputs, code, alpha, result, memory, parts)
     return result
 
 

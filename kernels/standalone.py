@@ -102,8 +102,7 @@ def _product_kernels(dtype: np.dtype[Any]) -> Array:
     matrix, vector = FLOATS[dtype][:, ::1], FLOATS[dtype][::1]
     kernels, integer, number = types.int64[::1], types.int64, types.float64
     for product, arguments in (
-        (products.forward_product, (kernels, matrix, matrix, vector, integer, number, integer)),
-        (products.backward_product, (kernels, matrix, matrix, matrix, integer, number, integer)),
+        (products.rows_product, (kernels, matrix, matrix, vector, matrix, types.boolean, integer, number, integer)),
         (products.gradient_product, (kernels, matrix, matrix, integer)),
     ):
         product.disable_compile(False)
@@ -149,7 +148,7 @@ def dense_forward(X: Array, weights: Array, bias: Array, activation: int = activ
         return activate(dense_forward(X, weights, bias, threads=threads), activation)
 
     def product() -> Array:
-        result: Array = _multiply(products.forward_product, X.size * len(bias), threads, (X, weights, bias),
+        result: Array = _multiply(products.rows_product, X.size * len(bias), threads, (X, weights, bias, X), False,
                                   activation, alpha)
         return result
 
@@ -252,8 +251,8 @@ def dense_backward(delta: Array, weights: Array, a: Array | None = None, activat
     def product() -> Array:
         if a is not None and a.shape != (len(delta), len(weights)):
             raise ValueError
-        arrays = delta, weights, delta if a is None else a
-        result: Array = _multiply(products.backward_product, delta.size * len(weights), threads, arrays, activation,
+        arrays = delta, weights, np.zeros(len(weights), delta.dtype), delta if a is None else a
+        result: Array = _multiply(products.rows_product, delta.size * len(weights), threads, arrays, True, activation,
                                   alpha)
         return result
 
