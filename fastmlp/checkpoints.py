@@ -8,26 +8,32 @@ neither NaN nor infinity nor arrays; objects with a single key stand for them: `
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .activations import ACTIVATIONS
+from .architecture import check_weights
 from .augmentation import Augmentation
 from .callbacks import callback_states
 from .history import History
 from .losses import LOSSES, Loss
 from .metrics import ModelMetric, check_metrics
-from .model import MLP, _check_weights
+from .model import MLP
 from .optimizers import LBFGS, OPTIMIZERS, Optimizer
 from .schedules import SCHEDULES, Schedule, WarmUp
-from .serialization import TRAINING_PREFIX, ModelFileError, read_checkpoint_file, read_model_header, write_model_file
+from .serialization import (
+    TRAINING_PREFIX,
+    damage_reported,
+    read_checkpoint_file,
+    read_model_header,
+    write_model_file,
+)
 from .validation import check_flag, check_integer
 
 if TYPE_CHECKING:
@@ -38,7 +44,6 @@ AnyTrainer = TypeVar("AnyTrainer", bound="Trainer")
 
 FLOAT, TENSOR = "$float", "$tensor"  # keys of the objects that stand for what JSON does not know
 NOT_FINITE = ("nan", "inf", "-inf")
-MOST_STEPS = 1 << 53  # and epochs, that a trainer has made
 MOST_EPOCHS = (1 << 63) - 1  # of a call of `fit`
 OPTIMIZER_KINDS: dict[str, type[Optimizer]] = {**OPTIMIZERS, "lbfgs": LBFGS}
 SCHEDULE_KINDS: dict[str, type[Schedule]] = {**SCHEDULES, "warm_up": WarmUp}
@@ -58,12 +63,12 @@ def save_trainer(trainer: Trainer, path: str | os.PathLike[str]) -> None:
 def load_trainer(kind: type[AnyTrainer], path: str | os.PathLike[str], schedule: Any, metrics: Any) -> AnyTrainer:
     """Read a checkpoint; see `Trainer.load`."""
     shapes, description = read_model_header(path)
-    with _damage_reported(path):
+    with damage_reported(path, "checkpoint"):
         _check_registered(description)
         MLP._described(description, shapes)  # before any tensor is read
     tensors, description, encoded = read_checkpoint_file(path)
     of_training = {name: tensors.pop(name) for name in list(tensors) if name.startswith(TRAINING_PREFIX)}
-    with _damage_reported(path):
+    with damage_reported(path, "checkpoint"):
         model = MLP._from_description(description, tensors)
         saved = {name: _decode(value, of_training) for name, value in encoded.items()}
         loss = _made("loss", saved["loss"], LOSSES, hint="; one of your own must be registered by register_loss before")
@@ -73,7 +78,7 @@ def load_trainer(kind: type[AnyTrainer], path: str | os.PathLike[str], schedule:
         saved_metrics = _check_kind("metrics", saved["metrics"], dict)
     schedule = _chosen_schedule(saved_schedule, schedule)
     metrics = _chosen_metrics(saved_metrics, metrics, model.output)
-    with _damage_reported(path):
+    with damage_reported(path, "checkpoint"):
         settings = _check_kind("settings", saved["settings"], dict)
         trainer = kind(model, loss=loss, optimizer=optimizer, schedule=schedule, metrics=metrics,
                        augmentation=_made_augmentation(saved["augmentation"]), **settings)
@@ -213,17 +218,6 @@ def _state_names(model: MLP, optimizer: Optimizer) -> list[str]:
 # ---- checks of what a file holds
 
 
-@contextlib.contextmanager
-def _damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what goes wrong with the contents of a file into a ModelFileError."""
-    try:
-        yield
-    except KeyError as problem:
-        raise ModelFileError(f"{os.fspath(path)} is not a checkpoint of fastmlp: it lacks {problem}") from problem
-    except (TypeError, ValueError, RecursionError) as problem:
-        raise ModelFileError(f"{os.fspath(path)} is not a checkpoint of fastmlp: {problem}") from problem
-
-
 def _check_kind(name: str, value: Any, *kinds: type) -> Any:
     if not isinstance(value, kinds):
         raise TypeError(f"{name} must be {' or '.join(kind.__name__ for kind in kinds)}, got {value!r}")
@@ -269,7 +263,7 @@ def _check_unfinished(unfinished: Any, trainer: Trainer) -> dict[str, Any] | Non
                              f"got {losses.dtype} of shape {losses.shape}")
         checked["losses"] = losses
     if "weights" in unfinished:
-        checked["weights"] = _check_weights(unfinished["weights"], trainer.model._shapes())
+        checked["weights"] = check_weights(unfinished["weights"], trainer.model._shapes())
     return checked
 
 

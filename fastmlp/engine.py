@@ -318,10 +318,16 @@ def training_call(network: Network, batch: int, *, gradients: bool = False, drop
     settings[LOSS_SCALE] = 1.0
     call.keep(layout.SETTINGS, settings)
     if groups > 1 or batch > rows or gradients:
-        call.keep(layout.GRADIENTS, layout.aligned_zeros(groups * len(network.parameters), network.dtype))
-        parts = -(-network.table[:, layout.PADDED] // (TILE_VECTORS * lanes_of(network.dtype.itemsize))) + 1
-        call.keep(layout.SQUARES, np.zeros(int(parts.sum())))
+        keep_gradients(call, network)
     return call
+
+
+def keep_gradients(call: Call, network: Network) -> None:
+    """Make memory for a training call to write gradients and the sums of their squares to."""
+    groups = int(call.context[layout.GROUPS])
+    call.keep(layout.GRADIENTS, layout.aligned_zeros(groups * len(network.parameters), network.dtype))
+    parts = -(-network.table[:, layout.PADDED] // (TILE_VECTORS * lanes_of(network.dtype.itemsize))) + 1
+    call.keep(layout.SQUARES, np.zeros(int(parts.sum())))
 
 
 def training_work(network: Network, rows: int) -> int:

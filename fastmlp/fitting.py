@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .arrays import Source, Targets, require_finite
 from .callbacks import callback_states, load_callback_states, notify
+from .engine import keep_gradients
 from .kernels import layout
 from .schedules import Span, step_rates
 from .streams import Stream, Window, read_ahead
@@ -221,9 +222,7 @@ class Fit:
         self.settings_changed = False
         call, trainer = self.call, self.trainer
         if trainer.clip_norm > 0.0 and not call.context[layout.GRADIENTS]:  # for which there is no memory yet
-            clipping = trainer._training_call(self.batch, 1)
-            for place in (layout.GRADIENTS, layout.SQUARES):
-                call.keep(place, clipping.kept(place))
+            keep_gradients(call, trainer.model.network)
         trainer._set_optimizer(call)
 
     def _provide_data(self, step: int) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,22 @@ from numpy.typing import NDArray
 
 from . import engine
 from .activations import ACTIVATIONS
+from .architecture import (
+    LAYERS,
+    activation_of,
+    check_layers,
+    check_weights,
+    complete_layers,
+    first_weights,
+    shapes_of,
+    table_of,
+)
 from .arrays import as_numeric, check_inputs
-from .initializers import initial_weights
 from .kernels import layout
 from .kernels.updates import WRITE_GRADIENT
-from .layers import MAX_UNITS, Dense, Layer, Maxout
+from .layers import Dense, Layer
 from .losses import Loss, check_loss
-from .serialization import ModelFileError, read_model_file, read_model_header, write_model_file
+from .serialization import damage_reported, read_model_file, read_model_header, write_model_file
 from .validation import check_choice, check_integer
 
 Array = NDArray[Any]
@@ -80,20 +88,20 @@ class MLP:
         input_mean: Any = 0.0,
         input_std: Any = 1.0,
     ) -> None:
-        inputs, described = _check_layers(layers)
+        inputs, described = check_layers(layers)
         check_choice("activation", activation, ACTIVATIONS)
         if output is None:
             output = "softmax" if described[-1].units > 1 else "sigmoid"
         check_choice("output", output, ACTIVATIONS)
         chosen_seed = check_seed(seed)
         defaults = [activation] * (len(described) - 1) + [output]
-        self._layers = _complete(described, defaults)
+        self._layers = complete_layers(described, defaults)
         self._inputs = inputs
         self._build(_check_dtype(dtype), input_mean, input_std)
         rng = np.random.default_rng(chosen_seed)
         weights: list[Array] = []
         for fan_in, layer in zip(self._sizes(), self._layers, strict=False):
-            weights += _first_weights(layer, fan_in, rng, self.dtype)
+            weights += first_weights(layer, fan_in, rng, self.dtype)
         self.set_weights(weights)
 
     @classmethod
@@ -147,7 +155,7 @@ class MLP:
     def _shapes(self) -> list[tuple[int, ...]]:
         """Shapes of the arrays of `get_weights`."""
         return [shape for fan_in, layer in zip(self._sizes(), self._layers, strict=False)
-                for shape in _shapes_of(layer, fan_in)]
+                for shape in shapes_of(layer, fan_in)]
 
     def _build(self, dtype: np.dtype[Any], input_mean: Any, input_std: Any) -> None:
         """Lay out the network in memory, all parameters zero."""
@@ -160,7 +168,7 @@ class MLP:
             scale = (1 / std.astype(np.float64)).astype(dtype)
         if not (std > 0).all() or not np.isfinite(scale).all():
             raise ValueError(f"input_std must be above 0, with a finite reciprocal as {dtype}, got {std.min()}")
-        table, numbers = _table_of(sizes, self._layers, dtype)
+        table, numbers = table_of(sizes, self._layers, dtype)
         for array in (mean, std):  # the network has them in another form, which would not follow
             array.flags.writeable = False
         self._input_mean = mean
@@ -217,7 +225,7 @@ class MLP:
     @property
     def output(self) -> str:
         """Activation of the last layer."""
-        return _activation_of(self._layers[-1])
+        return activation_of(self._layers[-1])
 
     @property
     def parameter_count(self) -> int:
@@ -338,7 +346,7 @@ class MLP:
         TypeError, ValueError
             If `weights` are not arrays of real numbers in that number and those shapes; then none is changed.
         """
-        arrays = _check_weights(weights, self._shapes())
+        arrays = check_weights(weights, self._shapes())
         with np.errstate(over="ignore"):  # what is too large for the dtype becomes infinite
             arrays = [array.astype(self.dtype, copy=False) for array in arrays]
         layout.pack(self.network.table, self.network.parameters, arrays)
@@ -352,8 +360,8 @@ class MLP:
     def _summary(self) -> str:
         lines = [f"{'layer':<8}{'inputs':>8}{'units':>8}  {'activation':<12}{'parameters':>12}"]
         for number, (fan_in, layer) in enumerate(zip(self._sizes(), self.layers, strict=False)):
-            count = sum(math.prod(shape) for shape in _shapes_of(layer, fan_in))
-            lines.append(f"{number:<8}{fan_in:>8}{layer.units:>8}  {_activation_of(layer):<12}{count:>12,}")
+            count = sum(math.prod(shape) for shape in shapes_of(layer, fan_in))
+            lines.append(f"{number:<8}{fan_in:>8}{layer.units:>8}  {activation_of(layer):<12}{count:>12,}")
         size = self.parameter_count * self.dtype.itemsize
         lines.append(f"{self.parameter_count:,} parameters, {self.dtype}, {size / 1e6:.2f} MB")
         return "\n".join(lines)
@@ -377,7 +385,7 @@ class MLP:
     def _names(self) -> list[str]:
         """Names of the arrays of `get_weights`."""
         return [f"layers.{number}.{name}" for number, layer in enumerate(self._layers)
-                for name, _ in zip(("weights", "bias", "slopes"), _shapes_of(layer, 1), strict=False)]
+                for name, _ in zip(("weights", "bias", "slopes"), shapes_of(layer, 1), strict=False)]
 
     @classmethod
     def _from_description(cls, description: dict[str, Any], tensors: dict[str, Array]) -> MLP:
@@ -394,10 +402,10 @@ class MLP:
         """
         layers = [LAYERS[layer.pop("kind", "dense")](**layer) for layer in map(dict, description["layers"])]
         model = cls.__new__(cls)
-        model._inputs, described = _check_layers([description["inputs"], *layers])
+        model._inputs, described = check_layers([description["inputs"], *layers])
         if any(isinstance(layer, Dense) and layer.activation is None for layer in described):
             raise ValueError("a layer has no activation")
-        model._layers = _complete(described, [""] * len(described))
+        model._layers = complete_layers(described, [""] * len(described))
         scaling = {"input_mean": (model.inputs,), "input_std": (model.inputs,)}
         wanted = scaling | dict(zip(model._names(), model._shapes(), strict=True))
         if set(shapes) != set(wanted):
@@ -433,10 +441,10 @@ class MLP:
             If there is not enough memory for the model.
         """
         shapes, description = read_model_header(path)
-        with _damage_reported(path):
+        with damage_reported(path, "model"):
             cls._described(description, shapes)
         tensors, description = read_model_file(path)
-        with _damage_reported(path):
+        with damage_reported(path, "model"):
             return cls._from_description(description, tensors)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -447,20 +455,9 @@ class MLP:
         self.__dict__.update(self._from_description(state["description"], state["tensors"]).__dict__)
 
 
-LAYERS: dict[str, type[Layer]] = {"dense": Dense, "maxout": Maxout}
-
 SKLEARN_ACTIVATIONS = {  # scikit-learn's names
     "identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu", "softmax": "softmax",
     "exp": "exponential"}
-
-
-@contextlib.contextmanager
-def _damage_reported(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what is wrong with the contents of a file into a ModelFileError."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as problem:
-        raise ModelFileError(f"{os.fspath(path)} does not describe a model of fastmlp: {problem}") from problem
 
 
 def _is_estimator_of(module: str, estimator: Any) -> bool:
@@ -488,107 +485,6 @@ def _matrices_of(estimator: Any) -> list[Array]:
     if not matrices:
         raise ValueError("estimator.coefs_ must be one or more arrays, got none")
     return matrices
-
-
-def _activation_of(layer: Layer) -> str:
-    return str(layer.activation) if isinstance(layer, Dense) else "maxout"
-
-
-def _complete(layers: list[Layer], defaults: list[str]) -> tuple[Layer, ...]:
-    """Fill in the activations that layers do not name, and check what depends on the place of a layer."""
-    complete = tuple(dataclasses.replace(layer, activation=layer.activation or default)
-                     if isinstance(layer, Dense) else layer
-                     for layer, default in zip(layers, defaults, strict=True))
-    last = complete[-1]
-    if isinstance(last, Maxout):
-        raise ValueError("layers must not end with a Maxout; a Dense layer comes last")
-    if last.dropout:
-        raise ValueError(f"dropout must be 0 in the last layer, got {last.dropout!r}")
-    return complete
-
-
-def _shapes_of(layer: Layer, fan_in: int) -> list[tuple[int, ...]]:
-    """Shapes of a layer's arrays of parameters: weights, bias, and slopes if they are learned."""
-    if isinstance(layer, Maxout):
-        return [(fan_in, layer.pieces * layer.units), (layer.pieces * layer.units,)]
-    slopes = [(1 if layer.shared else layer.units,)] if layer.activation == "prelu" else []
-    return [(fan_in, layer.units), (layer.units,), *slopes]
-
-
-def _first_weights(layer: Layer, fan_in: int, rng: np.random.Generator, dtype: np.dtype[Any]) -> list[Array]:
-    """Draw the first parameters of a layer."""
-    if isinstance(layer, Maxout):
-        pieces = [initial_weights(layer.initializer, fan_in, layer.units, "maxout", rng, dtype)
-                  for _ in range(layer.pieces)]
-        return [np.concatenate(pieces, axis=1), np.zeros(layer.pieces * layer.units, dtype)]
-    weights = [initial_weights(layer.initializer, fan_in, layer.units, str(layer.activation), rng, dtype),
-               np.zeros(layer.units, dtype)]
-    for shape in _shapes_of(layer, fan_in)[2:]:
-        weights.append(np.full(shape, _alpha_of(layer), dtype))
-    return weights
-
-
-def _alpha_of(layer: Dense) -> float:
-    return ACTIVATIONS[str(layer.activation)].alpha if layer.alpha is None else layer.alpha
-
-
-def _table_of(sizes: list[int], layers: tuple[Layer, ...], dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    """Return the table of layers and their settings, as the kernels see them (`layout`)."""
-    activations = [ACTIVATIONS["identity" if isinstance(layer, Maxout) else str(layer.activation)] for layer in layers]
-    table = layout.layer_table(
-        sizes, [activation.code for activation in activations], dtype,
-        pieces=[layer.pieces if isinstance(layer, Maxout) else 0 for layer in layers],
-        slopes=[layout.NO_SLOPES if not isinstance(layer, Dense) or layer.activation != "prelu"
-                else layout.ONE_SLOPE if layer.shared else layout.A_SLOPE_A_UNIT for layer in layers])
-    numbers = np.zeros((len(table), layout.LAYER_SETTINGS))
-    rows = iter(range(len(table)))
-    for layer, activation in zip(layers, activations, strict=True):
-        row = next(rows)
-        numbers[row, layout.MAX_NORM] = layer.max_norm or 0.0
-        if isinstance(layer, Dense):
-            numbers[row, layout.ALPHA] = _alpha_of(layer)
-            table[row, layout.FUNCTION] = activation.address(dtype)
-        else:
-            row = next(rows)
-        table[row, layout.DROPOUT] = round(layer.dropout * 2**32)
-    return table, numbers
-
-
-def _check_layers(layers: Any) -> tuple[int, list[Layer]]:
-    allowed = "a list of the number of inputs and one or more layers, each a number of units, a Dense or a Maxout"
-    if isinstance(layers, (str, bytes)) or not isinstance(layers, Iterable):
-        raise TypeError(f"layers must be {allowed}, got {layers!r}")
-    inputs, *rest = list(layers) or [None]
-    if inputs is None or not rest:
-        raise ValueError(f"layers must be {allowed}, got {layers!r}")
-    if isinstance(inputs, (Dense, Maxout)):
-        raise TypeError(f"layers must be {allowed}, got {inputs!r} in the place of the number of inputs")
-    count = check_integer("layers[0]", inputs, low=1, high=MAX_UNITS)
-    return count, [_check_layer(f"layers[{i}]", layer) for i, layer in enumerate(rest, 1)]
-
-
-def _check_layer(name: str, layer: Any) -> Layer:
-    if not isinstance(layer, (Dense, Maxout)):
-        return Dense(check_integer(name, layer, low=1, high=MAX_UNITS))
-    if type(layer) not in LAYERS.values():  # files and copies hold a layer's kind by name
-        raise TypeError(f"{name} must be a number of units, a Dense or a Maxout (not of a subclass), got {layer!r}")
-    return layer
-
-
-def _check_weights(weights: Any, shapes: list[tuple[int, ...]]) -> list[Array]:
-    """Return the weights as arrays if they are of this number and these shapes."""
-    if not isinstance(weights, Iterable):
-        raise TypeError(f"weights must be {len(shapes)} arrays, got {weights!r}")
-    given = list(weights)
-    if len(given) != len(shapes):
-        raise ValueError(f"weights must be {len(shapes)} arrays, got {len(given)}")
-    arrays = []
-    for position, (values, shape) in enumerate(zip(given, shapes, strict=True)):
-        array = as_numeric(f"weights[{position}]", values, f"an array of real numbers of shape {shape}")
-        if array.shape != shape:
-            raise ValueError(f"weights[{position}] must have shape {shape}, got {array.shape}")
-        arrays.append(array)
-    return arrays
 
 
 def _check_dtype(dtype: Any) -> np.dtype[Any]:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from .validation import check_choice, check_integer, check_number
 
 # Limits of counts, so that no product of theirs is too large for the 64 bits that step numbers are counted in.
-MOST_EPOCHS = 1 << 31
-MOST_STEPS = 1 << 53
+MOST_STEPS = 1 << 53  # that a trainer makes; and its epochs
+LONGEST_PERIOD = 1 << 31  # of a schedule, in epochs
 
 Rates = NDArray[np.float64]
 Steps = NDArray[np.int64]
@@ -166,7 +166,7 @@ class StepDecay(Schedule):
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        _keep(self, every=check_integer("every", self.every, low=1, high=MOST_EPOCHS),
+        _keep(self, every=check_integer("every", self.every, low=1, high=LONGEST_PERIOD),
               factor=check_number("factor", self.factor, low=0.0, high=1.0, above=True))
 
     def rates(self, learning_rate: float, steps: Steps, span: Span) -> Rates:
@@ -279,7 +279,7 @@ class CosineRestarts(Schedule):
     minimum: float = 0.0
 
     def __post_init__(self) -> None:
-        _keep(self, first=check_integer("first", self.first, low=1, high=MOST_EPOCHS),
+        _keep(self, first=check_integer("first", self.first, low=1, high=LONGEST_PERIOD),
               growth=check_number("growth", self.growth, low=1.0),
               minimum=check_number("minimum", self.minimum, low=0.0))
 
@@ -362,7 +362,7 @@ class WarmUp(Schedule):
         if self.steps is not None:
             _keep(self, steps=check_integer("steps", self.steps, low=1, high=MOST_STEPS))
         else:
-            _keep(self, epochs=check_integer("epochs", self.epochs, low=1, high=MOST_EPOCHS))
+            _keep(self, epochs=check_integer("epochs", self.epochs, low=1, high=LONGEST_PERIOD))
         _keep(self, then=check_schedule(self.then, "then"))
 
     def rates(self, learning_rate: float, steps: Steps, span: Span) -> Rates:

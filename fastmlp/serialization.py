@@ -45,6 +45,16 @@ class ModelFileError(ValueError):
     """A file is not a model file that this version of fastmlp can read."""
 
 
+@contextlib.contextmanager
+def damage_reported(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
+    """Turn what goes wrong with the contents of a file, a "model" or a "checkpoint", into a ModelFileError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RecursionError) as problem:
+        what = f"it lacks {problem}" if isinstance(problem, KeyError) else problem
+        raise ModelFileError(f"{os.fspath(path)} is not a {kind} of fastmlp: {what}") from problem
+
+
 def write_model_file(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], description: Mapping[str, Any],
     training: Mapping[str, Any] | None = None,

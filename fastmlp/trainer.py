@@ -15,7 +15,7 @@ from . import engine, lbfgs
 from .arrays import Source, Targets, check_inputs
 from .augmentation import Augmentation
 from .by_hand import StepByHand
-from .checkpoints import MOST_STEPS, load_trainer, save_trainer
+from .checkpoints import load_trainer, save_trainer
 from .fit_arguments import check_fit_arguments
 from .fitting import Fit
 from .history import History
@@ -36,7 +36,7 @@ from .losses import Loss, check_loss
 from .metrics import check_metrics
 from .model import MLP, check_seed
 from .optimizers import LBFGS, check_optimizer
-from .schedules import Schedule, Span, check_schedule, step_rates
+from .schedules import MOST_STEPS, Schedule, Span, check_schedule, step_rates
 from .validation import check_flag, check_integer, check_number
 
 FIRST_STEP = np.zeros(1, np.int64)
