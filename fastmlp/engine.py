@@ -17,7 +17,7 @@ from .arrays import Source, Targets, address_of, check_inputs, require_finite
 from .augmentation import Augmentation
 from .kernels import epoch, layout
 from .kernels.activations import KEEPS_SLOPE, SOFTMAX
-from .kernels.augmentation import augment_rows, scratch_size
+from .kernels.augmentation import IMAGES_AT_ONCE, augment_rows, scratch_size
 from .kernels.deferred import limit_norms
 from .kernels.linking import FLOATS, kernel_table
 from .kernels.noise import add_noise, drop
@@ -177,7 +177,7 @@ class Call:
         self.context[layout.SCRATCH_STAGED] = reserve(rows * layout.round_up(inputs, lanes))
         if augmentation is not None:
             self.context[layout.SCRATCH_IMAGE] = reserve(scratch_size(*augmentation.shape))
-            self.context[layout.SCRATCH_AUGMENTED] = reserve(rows * inputs)
+            self.context[layout.SCRATCH_AUGMENTED] = reserve(IMAGES_AT_ONCE * inputs)
         self.context[layout.SCRATCH_SIZE] = size
         self.keep(layout.SCRATCH, layout.aligned_zeros(size * threads, dtype))
 
@@ -246,7 +246,7 @@ class Call:
         """Have the images in the rows changed at random as they are read; memory for it was made before."""
         self.keep(layout.AUGMENTATION, augmentation.settings())
         self.context[layout.IMAGE_HEIGHT], self.context[layout.IMAGE_WIDTH] = augmentation.shape
-        self.keep(layout.ROW_NUMBERS, np.arange(self.rows))
+        self.keep(layout.ROW_NUMBERS, np.arange(IMAGES_AT_ONCE))
         kernel_table(self.network.dtype, augment_rows, add_noise)
 
     def set_steps(self, first: int, rates: Array) -> None:

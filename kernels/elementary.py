@@ -115,7 +115,12 @@ def expm1(x: Lanes) -> Lanes:
 
 @vector_function
 def log(x: Lanes) -> Lanes:
-    """Natural logarithm of a positive, normal, finite x; NaN of NaN.
+    """Natural logarithm of a positive, normal, finite x; NaN of NaN."""
+    return x.where("ord", x, emit_log(x), x)
+
+
+def emit_log(x: Lanes) -> Lanes:
+    """Emit the natural logarithm of a positive, normal, finite x.
 
     x = 2**e m with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh((m - 1) / (m + 1)).
     """
@@ -129,7 +134,7 @@ def log(x: Lanes) -> Lanes:
     leading, rest = _ln2_parts(x.is_double)
     fraction = m - 1.0
     mantissa_log = _emit_log_of_one_plus(fraction, fraction / (m + 1.0), 11 if x.is_double else 5)
-    return x.where("ord", x, e.fma(leading, e.fma(rest, mantissa_log)), x)
+    return e.fma(leading, e.fma(rest, mantissa_log))
 
 
 def _bits_of(number: float, double: bool) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import layout
 from .activations import IDENTITY, SOFTMAX, softmax_backward_rows, softmax_rows
-from .augmentation import augment_rows
+from .augmentation import IMAGES_AT_ONCE, augment_rows
 from .batches import lines_of_row, prefetch_line, stage_rows
 from .dense import backward, backward_items, derive, forward, forward_items, gradient, gradient_items
 from .layout import (
@@ -70,7 +70,15 @@ def _inputs_of(context, l, workspace, scratch):
     """Where the inputs of layer `l` lie."""
     if l > 0:
         return shift(workspace, layer_of(context, l - 1)[OUTPUTS])
-    return shift(scratch, context[layout.SCRATCH_STAGED])
+    return shift(_staging(context, scratch), context[layout.SCRATCH_STAGED])
+
+
+@inlined
+def _staging(context, scratch):
+    """The scratch memory whose panels hold the rows of a pass: the thread's own, or the first thread's for all."""
+    if context[layout.GROUPS] > 1 or not _changes_inputs(context):
+        return scratch
+    return pointer_at(context[layout.SCRATCH], scratch)
 
 
 @inlined
@@ -82,44 +90,64 @@ def _row_scratch(context, scratch):
 @inlined
 def stage(kernels, context, scratch, index, rows):
     """Copy the rows of a pass into panels: every thread for itself, so that the copy is in its own cache."""
+    _stage_share(kernels, context, scratch, scratch, index, rows, 0, rows)
+
+
+@inlined
+def _stage_share(kernels, context, scratch, staging, index, rows, begin, end):
+    """Copy the rows `begin` to `end` of a pass into the panels of `staging`."""
     x_mean, x_scale = pointer_at(context[layout.X_MEAN], scratch), pointer_at(context[layout.X_SCALE], scratch)
     stage_rows(kernels, context[layout.X], context[layout.X_KIND], context[layout.X_DIRECT],
-               context[layout.X_STRIDE], index, rows, 0, rows, layer_of(context, 0)[INPUTS], x_mean, x_scale,
+               context[layout.X_STRIDE], index, rows, begin, end, layer_of(context, 0)[INPUTS], x_mean, x_scale,
                context[layout.X_STANDARDISED], shift(scratch, context[layout.SCRATCH_LINE]),
-               shift(scratch, context[layout.SCRATCH_STAGED]), shift(context, layout.X_NOT_FINITE))
+               shift(staging, context[layout.SCRATCH_STAGED]), shift(context, layout.X_NOT_FINITE))
 
 
 @inlined
-def _stage_augmented(kernels, context, scratch, index, rows, update, first_row, part, parts):
-    """Change the images of a pass at random, each thread a share of them, and copy all of them into panels."""
-    inputs = layer_of(context, 0)[INPUTS]
-    common = scratch if context[layout.GROUPS] > 1 else pointer_at(context[layout.SCRATCH], scratch)
-    images = shift(common, context[layout.SCRATCH_AUGMENTED])
-    augment_rows(kernels, context[layout.X], context[layout.X_KIND], context[layout.X_STRIDE], index,
-                 rows * part // parts, rows * (part + 1) // parts, context[layout.IMAGE_HEIGHT],
-                 context[layout.IMAGE_WIDTH], float64_pointer(context[layout.AUGMENTATION]), context[layout.SEED],
-                 update, first_row, shift(scratch, context[layout.SCRATCH_IMAGE]), images)
-    barrier(int64_pointer(context[layout.TEAM]), parts)
-    x_mean, x_scale = pointer_at(context[layout.X_MEAN], scratch), pointer_at(context[layout.X_SCALE], scratch)
-    stage_rows(kernels, address_at(images), 0, 1, inputs, int64_pointer(context[layout.ROW_NUMBERS]), rows, 0, rows,
-               inputs, x_mean, x_scale, context[layout.X_STANDARDISED], scratch,
-               shift(scratch, context[layout.SCRATCH_STAGED]), shift(context, layout.X_NOT_FINITE))
+def _changes_inputs(context):
+    """Whether the inputs are changed at random: that is shared among threads, and its result lies in memory once."""
+    return (context[layout.AUGMENTATION] or context[layout.INPUT_NOISE] or context[layout.INPUT_DROPOUT]) != 0
 
 
 @inlined
-def _disturb_inputs(kernels, context, scratch, rows, update, first_row):
-    """Add noise to the staged rows, and drop some numbers: every thread the same in its own copy."""
-    staged = shift(scratch, context[layout.SCRATCH_STAGED])
+def _stage_changed(kernels, context, scratch, index, rows, update, first_row, part, parts):
+    """Copy the rows of a pass into panels, each changed at random: each thread a share of them; ends with a barrier."""
+    begin, end = rows * part // parts, rows * (part + 1) // parts
+    staging = _staging(context, scratch)
+    if context[layout.AUGMENTATION]:
+        for first in range(begin, end, IMAGES_AT_ONCE):
+            _stage_augmented(kernels, context, scratch, staging, index, rows, first, min(first + IMAGES_AT_ONCE, end),
+                             update, first_row)
+    else:
+        _stage_share(kernels, context, scratch, staging, index, rows, begin, end)
     width, padded = panel_width(scratch), padded_columns(layer_of(context, 0)[INPUTS], scratch)
     for column in range(0, padded, width):
         columns = min(width, padded - column)
-        panel, place = shift(staged, column * rows), first_row * padded + column
+        block = shift(staging, context[layout.SCRATCH_STAGED] + column * rows + begin * columns)
+        place = (first_row + begin) * padded + column
         if context[layout.INPUT_NOISE]:
-            add_noise(kernels, _key_of(context, update, -2), place, padded, rows, columns,
-                      float64_pointer(context[layout.INPUT_NOISE])[0], panel)
+            add_noise(kernels, _key_of(context, update, -2), place, padded, end - begin, columns,
+                      float64_pointer(context[layout.INPUT_NOISE])[0], block)
         if context[layout.INPUT_DROPOUT]:
-            drop(kernels, _key_of(context, update, -1), place, padded, rows, columns,
-                 context[layout.INPUT_DROPOUT] / FULL_RATE, 0, panel, panel)
+            drop(kernels, _key_of(context, update, -1), place, padded, end - begin, columns,
+                 context[layout.INPUT_DROPOUT] / FULL_RATE, 0, block, block)
+    barrier(int64_pointer(context[layout.TEAM]), parts)
+
+
+@inlined
+def _stage_augmented(kernels, context, scratch, staging, index, rows, first, last, update, first_row):
+    """Change the images in the rows `first` to `last` of a pass at random, and copy them into panels."""
+    inputs = layer_of(context, 0)[INPUTS]
+    images = shift(scratch, context[layout.SCRATCH_AUGMENTED])
+    augment_rows(kernels, context[layout.X], context[layout.X_KIND], context[layout.X_STRIDE], shift(index, first), 0,
+                 last - first, context[layout.IMAGE_HEIGHT], context[layout.IMAGE_WIDTH],
+                 float64_pointer(context[layout.AUGMENTATION]), context[layout.SEED], update, first_row + first,
+                 shift(scratch, context[layout.SCRATCH_IMAGE]), images)
+    x_mean, x_scale = pointer_at(context[layout.X_MEAN], scratch), pointer_at(context[layout.X_SCALE], scratch)
+    numbers_from_first = shift(int64_pointer(context[layout.ROW_NUMBERS]), -first)
+    stage_rows(kernels, address_at(images), 0, 1, inputs, numbers_from_first, rows, first, last, inputs, x_mean,
+               x_scale, context[layout.X_STANDARDISED], scratch, shift(staging, context[layout.SCRATCH_STAGED]),
+               shift(context, layout.X_NOT_FINITE))
 
 
 @kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT, INT, INT, INT, INT, INT)
@@ -215,12 +243,10 @@ def forward_backward(kernels, context, parameters, workspace, scratch, index, ro
     """
     team = int64_pointer(context[layout.TEAM])
     depth = context[layout.DEPTH]
-    if context[layout.AUGMENTATION]:
-        _stage_augmented(kernels, context, scratch, index, rows, update, first_row, part, parts)
+    if _changes_inputs(context):
+        _stage_changed(kernels, context, scratch, index, rows, update, first_row, part, parts)
     else:
         stage(kernels, context, scratch, index, rows)
-    if context[layout.INPUT_NOISE] or context[layout.INPUT_DROPOUT]:
-        _disturb_inputs(kernels, context, scratch, rows, update, first_row)
     forward_pass(kernels, context, parameters, workspace, scratch, rows, depth - 1, update, first_row, part, parts)
 
     layer = layer_of(context, depth - 1)

@@ -16,7 +16,7 @@ import fastmlp
 from fastmlp import MLP, Augmentation, Dense, Maxout, Trainer, engine
 from fastmlp.arrays import check_inputs
 from fastmlp.kernels import activations, layout
-from fastmlp.kernels.augmentation import scratch_size
+from fastmlp.kernels.augmentation import IMAGES_AT_ONCE, scratch_size
 from fastmlp.kernels.epoch import predict_part
 from fastmlp.kernels.simd import TILE_ROWS
 
@@ -89,7 +89,7 @@ def test_the_memory_of_a_call_has_room_for_everything_without_overlap(name: str,
     register_of_rows = panels.padded_columns(widest, dtype) * panels.lanes(dtype)
     width = panels.panel_width(dtype)
     augmented = [(int(context[layout.SCRATCH_IMAGE]), scratch_size(network.inputs, 1)),
-                 (int(context[layout.SCRATCH_AUGMENTED]), rows * network.inputs)] if drops else []
+                 (int(context[layout.SCRATCH_AUGMENTED]), IMAGES_AT_ONCE * network.inputs)] if drops else []
     check_places([*augmented, (0, width * width),
                   (int(context[layout.SCRATCH_ROWS]), 3 * register_of_rows + 2 * panels.lanes(dtype)),
                   (int(context[layout.SCRATCH_PANEL]), (max(sizes[2:], default=0) + 1) * width),

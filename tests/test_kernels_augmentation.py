@@ -189,10 +189,11 @@ def test_sources_of_all_kinds_give_the_same_pictures(dtype: str) -> None:
 
 @njit
 def warp_with(image: Array, height: int, width: int, matrix: Any, shift_y: float, shift_x: float, elastic: bool,
-              displacements_y: Array, displacements_x: Array, bordered: Array, picture: Array) -> None:
+              displacements_y: Array, displacements_x: Array, bordered: Array, corners: Array, down: Array,
+              right: Array, picture: Array) -> None:
     augmentation.add_border(pointer(image), height, width, pointer(bordered))
     augmentation.warp(pointer(bordered), height, width, matrix, shift_y, shift_x, elastic, pointer(displacements_y),
-                      pointer(displacements_x), pointer(picture))
+                      pointer(displacements_x), pointer(corners), pointer(down), pointer(right), pointer(picture))
 
 
 def warp(image: Array, matrix: Any = (1.0, 0.0, 0.0, 1.0), shift_y: float = 0.0, shift_x: float = 0.0,
@@ -203,10 +204,11 @@ def warp(image: Array, matrix: Any = (1.0, 0.0, 0.0, 1.0), shift_y: float = 0.0,
     source[: height * width] = image.ravel()
     bordered = fences.full((height + BORDER) * (width + BORDER) + step, dtype)
     bordered[: width + BORDER + 1] = 0
-    picture = fences.full(height * width + step, dtype)
+    corners, down, right, picture = (fences.full(height * width + step, dtype) for _ in range(4))
     fields = [fences.panels(np.zeros(image.shape) if displacements is None else field, dtype)
               for field in (displacements or (None, None))]
-    warp_with(source, height, width, matrix, shift_y, shift_x, displacements is not None, *fields, bordered, picture)
+    warp_with(source, height, width, matrix, shift_y, shift_x, displacements is not None, *fields, bordered, corners,
+              down, right, picture)
     fences.check()
     return picture[: height * width].reshape(height, width)
 

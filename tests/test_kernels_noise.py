@@ -161,9 +161,12 @@ def test_numbers_dropped_of_sixteen_are_binomial() -> None:
 
 
 def normal_numbers(key: int, positions: Array) -> Array:
-    u = ((hashed(random_bits(key, 0), positions) & (2**32 - 1)) >> 1) * 2.0**-31 + 2.0**-32
-    v = hashed(random_bits(key, 1), positions) * 2.0**-32
-    return np.asarray(np.sqrt(-2 * np.log(u)) * np.sin(math.pi * v))
+    """Pairs of Box and Muller along the last axis, each from the position of its first number."""
+    first = positions[..., ::2]
+    b, v = hashed(random_bits(key, 0), first), hashed(random_bits(key, 1), first) * 2.0**-32
+    radius = np.sqrt(-2 * np.log(abs(b) * 2.0**-31 * (1 - 2.0**-32) + 2.0**-32))
+    pairs = np.stack([radius * np.sin(math.pi * v), radius * np.copysign(np.cos(math.pi * v), b)], axis=-1)
+    return pairs.reshape(*first.shape[:-1], 2 * first.shape[-1])[..., : positions.shape[-1]]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
