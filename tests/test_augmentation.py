@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fastmlp import MLP, Trainer, engine
 from fastmlp.augmentation import Augmentation
 from fastmlp.kernels import augmentation as codes
 
@@ -97,3 +99,26 @@ def test_seed_and_step_decide() -> None:
 def test_apply_names_what_is_wrong(arguments: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Augmentation(shift=1).apply(*arguments)
+
+
+@pytest.mark.parametrize("number_of_threads", (1, 2))
+@pytest.mark.parametrize("hidden", (20, 700))  # which is trained in groups of rows, and by panels
+@pytest.mark.parametrize("options", ({}, {"accumulation": 2}), ids=str)
+def test_training_sees_what_apply_shows(options: dict[str, int], hidden: int, number_of_threads: int,
+                                        threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    threads(number_of_threads)
+    monkeypatch.setattr(engine, "LEAST_PARALLEL_WORK", 1)
+    monkeypatch.setattr(engine.ThreadChoice, "next", lambda choice: (choice.many, engine.SLICE_SECONDS))
+    rng = np.random.default_rng(0)
+    rows, batch, seed = 620, 307, 5
+    X, y = rng.normal(size=(rows, 63)).astype(np.float32), rng.integers(0, 3, rows)
+    augmentation = Augmentation((7, 9), shift=2, rotation=20, scaling=0.1, shear=5, noise=0.3)
+    of_a_step = batch * options.get("accumulation", 1)
+    shown = np.concatenate([augmentation.apply(X[begin : begin + of_a_step], seed, step)
+                            for step, begin in enumerate(range(0, rows, of_a_step))])
+    seen, wanted = (Trainer(MLP([63, hidden, 3]), batch_size=batch, seed=seed, **changes, **options)
+                    for changes in ({"augmentation": augmentation}, {}))
+    seen.fit(X, y, epochs=1, shuffle=False, progress=False)
+    wanted.fit(shown, y, epochs=1, shuffle=False, progress=False)
+    for found, expected in zip(seen.model.get_weights(), wanted.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
