@@ -3,7 +3,7 @@
 All of them are one program that every thread of a team runs, each doing its share of a phase before the team meets
 at a barrier (`team`). A step of a network of L layers on a batch has these phases:
 
-    stage        the batch's rows are copied into panels, by every thread for itself
+    stage        the batch's rows are copied into panels, each thread a share
     forward      one phase for each hidden layer, shared by panels of weights
     output       shared by rows: output layer, loss, delta, and delta of the layer below
     backward     one phase for each further hidden layer, from the last, shared by panels

@@ -75,10 +75,10 @@ def _inputs_of(context, l, workspace, scratch):
 
 @inlined
 def _staging(context, scratch):
-    """The scratch memory whose panels hold the rows of a pass: the thread's own, or the first thread's for all."""
-    if context[layout.GROUPS] > 1 or not _changes_inputs(context):
-        return scratch
-    return pointer_at(context[layout.SCRATCH], scratch)
+    """The scratch memory whose panels hold the rows of a pass: the first thread's, where all train on one batch."""
+    if context[layout.GROUPS] == 1:
+        return pointer_at(context[layout.SCRATCH], scratch)
+    return scratch
 
 
 @inlined
@@ -89,7 +89,7 @@ def _row_scratch(context, scratch):
 
 @inlined
 def stage(kernels, context, scratch, index, rows):
-    """Copy the rows of a pass into panels: every thread for itself, so that the copy is in its own cache."""
+    """Copy the rows of a chunk into panels, to predict: every thread for itself."""
     _stage_share(kernels, context, scratch, scratch, index, rows, 0, rows)
 
 
@@ -104,14 +104,8 @@ def _stage_share(kernels, context, scratch, staging, index, rows, begin, end):
 
 
 @inlined
-def _changes_inputs(context):
-    """Whether the inputs are changed at random: that is shared among threads, and its result lies in memory once."""
-    return (context[layout.AUGMENTATION] or context[layout.INPUT_NOISE] or context[layout.INPUT_DROPOUT]) != 0
-
-
-@inlined
-def _stage_changed(kernels, context, scratch, index, rows, update, first_row, part, parts):
-    """Copy the rows of a pass into panels, each changed at random: each thread a share of them; ends with a barrier."""
+def _stage_for_training(kernels, context, scratch, index, rows, update, first_row, part, parts):
+    """Copy the rows of a pass into panels, changed at random as asked for: each thread a share; ends with a barrier."""
     begin, end = rows * part // parts, rows * (part + 1) // parts
     staging = _staging(context, scratch)
     if context[layout.AUGMENTATION]:
@@ -120,10 +114,19 @@ def _stage_changed(kernels, context, scratch, index, rows, update, first_row, pa
                              update, first_row)
     else:
         _stage_share(kernels, context, scratch, staging, index, rows, begin, end)
-    width, padded = panel_width(scratch), padded_columns(layer_of(context, 0)[INPUTS], scratch)
+    if context[layout.INPUT_NOISE] or context[layout.INPUT_DROPOUT]:
+        staged = shift(staging, context[layout.SCRATCH_STAGED])
+        _disturb_inputs(kernels, context, staged, rows, begin, end, update, first_row)
+    barrier(int64_pointer(context[layout.TEAM]), parts)
+
+
+@inlined
+def _disturb_inputs(kernels, context, staged, rows, begin, end, update, first_row):
+    """Add noise to the rows `begin` to `end` of a pass, and drop some of their numbers."""
+    width, padded = panel_width(staged), padded_columns(layer_of(context, 0)[INPUTS], staged)
     for column in range(0, padded, width):
         columns = min(width, padded - column)
-        block = shift(staging, context[layout.SCRATCH_STAGED] + column * rows + begin * columns)
+        block = shift(staged, column * rows + begin * columns)
         place = (first_row + begin) * padded + column
         if context[layout.INPUT_NOISE]:
             add_noise(kernels, _key_of(context, update, -2), place, padded, end - begin, columns,
@@ -131,7 +134,6 @@ def _stage_changed(kernels, context, scratch, index, rows, update, first_row, pa
         if context[layout.INPUT_DROPOUT]:
             drop(kernels, _key_of(context, update, -1), place, padded, end - begin, columns,
                  context[layout.INPUT_DROPOUT] / FULL_RATE, 0, block, block)
-    barrier(int64_pointer(context[layout.TEAM]), parts)
 
 
 @inlined
@@ -243,10 +245,7 @@ def forward_backward(kernels, context, parameters, workspace, scratch, index, ro
     """
     team = int64_pointer(context[layout.TEAM])
     depth = context[layout.DEPTH]
-    if _changes_inputs(context):
-        _stage_changed(kernels, context, scratch, index, rows, update, first_row, part, parts)
-    else:
-        stage(kernels, context, scratch, index, rows)
+    _stage_for_training(kernels, context, scratch, index, rows, update, first_row, part, parts)
     forward_pass(kernels, context, parameters, workspace, scratch, rows, depth - 1, update, first_row, part, parts)
 
     layer = layer_of(context, depth - 1)
