@@ -22,6 +22,7 @@ LAYERS: dict[str, type[Layer]] = {"dense": Dense, "maxout": Maxout}
 
 
 def check_layers(layers: Any) -> tuple[int, list[Layer]]:
+    """Return the number of inputs, and the layers that a user's list describes."""
     allowed = "a list of the number of inputs and one or more layers, each a number of units, a Dense or a Maxout"
     if isinstance(layers, (str, bytes)) or not isinstance(layers, Iterable):
         raise TypeError(f"layers must be {allowed}, got {layers!r}")
@@ -72,6 +73,7 @@ def check_weights(weights: Any, shapes: list[tuple[int, ...]]) -> list[Array]:
 
 
 def activation_of(layer: Layer) -> str:
+    """Return the name of a layer's activation, for who reads it."""
     return str(layer.activation) if isinstance(layer, Dense) else "maxout"
 
 

@@ -281,7 +281,7 @@ def warp(image, height, width, matrix, shift_y, shift_x, elastic, displacements_
          right, picture):
     """Write the picture that the mapping at the top of this file makes of an image.
 
-    First where all pixels come from, then their values: a loop that does both takes 1.4 times as long, as each value
+    First where all pixels come from, then their values: a loop that does both takes a third longer, as each value
     waits for a chain of instructions from the place to its address, to the numbers, to the sum.
 
     Parameters
