@@ -46,7 +46,10 @@ def write_map() -> None:
     """Have the kernels' addresses written to the file in which perf looks for the names of compiled functions."""
     from numba import types
 
+    from fastmlp.kernels import compilation
     from fastmlp.kernels.linking import Kernel
+
+    compilation.MOST_PROCESSES = 1  # what another process compiles comes from the cache, and has no names there
 
     def address(kernel: Kernel, dtype: types.Float) -> int:
         compiled = kernel.compiled(dtype)

@@ -31,7 +31,7 @@ Softmax is not a function of one element; it works on whole rows, a register of 
 from __future__ import annotations
 
 from .elementary import exp, expm1, normal_cdf, normal_density, sigmoid, softplus, tanh
-from .linking import DOUBLE, INT, NUMBERS, inlined, kernel
+from .linking import DOUBLE, INT, NUMBERS, inlined, inlined_always, kernel
 from .panels import gather_rows, gathered_size, scatter_rows
 from .simd import (
     Lanes,
@@ -216,7 +216,7 @@ def multiply_by_slopes(deltas, slopes, count):
         store(deltas, i, load(deltas, i) * load(slopes, i))
 
 
-@inlined
+@inlined_always
 def softmax_exponentials(z, units, target):
     """Write exp(z - max z) to `target`, a register of rows at a time; return (max z, sum of exponentials).
 

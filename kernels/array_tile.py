@@ -12,7 +12,6 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import simd
@@ -43,16 +42,14 @@ class _Columns:
         self.offsets.append(INT64(0) if masked else builder.sub(columns, INT64(lanes)))
         self.mask: ir.Value | None = None
         if masked:
-            positions = ir.VectorType(INT64, lanes)
-            self.mask = builder.icmp_signed("<", ir.Constant(positions, list(range(lanes))),
-                                            simd.splat(builder, columns, positions))
+            self.mask = simd.emit_mask(builder, columns, lanes)
 
     def load(self, base: ir.Value) -> list[ir.Value]:
         """Emit the vectors of the row at `base`."""
         if self.mask is None:
             return [self.tile.load(base, offset) for offset in self.offsets]
-        return [self._masked("load", [self._place(base), self._alignment(), self.mask,
-                                      ir.Constant(self.tile.kind, None)], self.tile.kind)]
+        return [simd.emit_masked(self.tile.builder, "load", [self._place(base), self._alignment(), self.mask,
+                                                             ir.Constant(self.tile.kind, None)], self.tile.kind)]
 
     def store(self, base: ir.Value, values: list[ir.Value]) -> None:
         """Emit the writing of the vectors of the row at `base`."""
@@ -62,21 +59,14 @@ class _Columns:
                 stored = builder.store(value, simd.vector_pointer(builder, base, self.tile.kind, offset))
                 stored.align = self.tile.vector.dtype.bitwidth // 8
         else:
-            self._masked("store", [values[0], self._place(base), self._alignment(), self.mask], ir.VoidType())
+            simd.emit_masked(builder, "store", [values[0], self._place(base), self._alignment(), self.mask],
+                             ir.VoidType())
 
     def _place(self, base: ir.Value) -> ir.Value:
         return self.tile.builder.bitcast(base, self.tile.kind.as_pointer())
 
     def _alignment(self) -> ir.Value:
         return INT32(self.tile.vector.dtype.bitwidth // 8)
-
-    def _masked(self, what: str, arguments: list[ir.Value], result: ir.Type) -> ir.Value:
-        """Emit a call of ``llvm.masked.load`` or ``llvm.masked.store``."""
-        name = f"v{self.tile.vector.lanes}f{self.tile.vector.dtype.bitwidth}"
-        function = cgutils.get_or_insert_function(
-            self.tile.builder.module, ir.FunctionType(result, [value.type for value in arguments]),
-            f"llvm.masked.{what}.{name}.p0{name}")
-        return self.tile.builder.call(function, arguments)
 
 
 def _tile_function(module: ir.Module, height: int, vectors: int, vector: Vector,

@@ -6,7 +6,7 @@ costs some per cent of a step; the products then read memory in order.
 
 from __future__ import annotations
 
-from .linking import INT, INT_POINTER, NUMBERS, inlined, kernel
+from .linking import INT, INT_POINTER, NUMBERS, inlined, inlined_always, kernel
 from .panels import padded_columns, panel_width
 from .simd import (
     CACHE_LINE,
@@ -18,6 +18,7 @@ from .simd import (
     full,
     lanes,
     load,
+    load_first,
     pointer_at,
     prefetch,
     shift,
@@ -88,17 +89,21 @@ def _copy_full_piece(source, mean, scale, standardised, target):
     return check
 
 
-@inlined
+@inlined_always
 def _copy_piece(source, mean, scale, standardised, count, target):
-    """Copy `count` numbers as `_copy_full_piece` does; the sum it returns is a number."""
-    check = 0.0
-    for i in range(count):
-        check += source[i] * 0.0
-        target[i] = (source[i] - mean[i]) * scale[i] if standardised else source[i]
+    """Copy `count` numbers as `_copy_full_piece` does, and zeros up to a whole register."""
+    step = lanes(target)
+    check = full(target, 0.0)
+    for i in range(0, count, step):
+        x = load_first(source, i, count - i)
+        check = fma(x, 0.0, check)
+        if standardised:
+            x = (x - load_first(mean, i, count - i)) * load_first(scale, i, count - i)
+        store(target, i, x)
     return check
 
 
-@inlined
+@inlined_always
 def _copy_rows(x, stride, index, first, last, end, inputs, mean, scale, standardised, target, rows):
     """Copy rows that hold numbers of the dtype of the network, panel after panel; see `stage_rows`."""
     padded, width = padded_columns(inputs, target), panel_width(target)
@@ -135,7 +140,7 @@ def stage_rows(x, kind, direct, stride, index, rows, begin, end, inputs, mean, s
     direct : whether they are of the dtype of the network, so that nothing is to be converted
     mean, scale : (inputs,) numbers, 0 and 1 unless `standardised`
     converted : (inputs,) numbers of scratch memory
-    target : panels of `rows` rows; columns beyond `inputs` are left as they are, and nothing reads them
+    target : panels of `rows` rows; columns beyond `inputs` are set to zero
     not_finite : one number, set to 1 if any of the inputs is not finite in the dtype of the network
     """
     check = full(target, 0.0)
@@ -151,20 +156,27 @@ def stage_rows(x, kind, direct, stride, index, rows, begin, end, inputs, mean, s
         not_finite[0] = 1
 
 
-@kernel(NUMBERS, INT, INT, INT, INT, NUMBERS, INT, on_demand=True)
-def unstage_rows(source, rows, begin, end, units, target, stride):
-    """Copy the rows `begin` to `end` of a matrix in panels to rows of `units` numbers, `stride` apart."""
+@kernel(NUMBERS, INT, INT, INT, INT, NUMBERS, on_demand=True)
+def unstage_rows(source, rows, begin, end, units, target):
+    """Copy the rows `begin` to `end` of a matrix in panels to rows of `units` numbers, one after the other."""
     step, width, padded = lanes(source), panel_width(source), padded_columns(units, source)
     full_columns = units // width * width
-    for first in range(begin, end, ROWS_AT_ONCE):
+    start = begin
+    if full_columns == 0:
+        # While there is room behind a row it is written in whole registers; what is too much, the next one overwrites.
+        start = max(begin, end + 1 - (padded + units - 1) // units)
+        for r in range(begin, start):
+            for i in range(0, padded, step):
+                store(target, (r - begin) * units + i, load(source, r * padded + i))
+    for first in range(start, end, ROWS_AT_ONCE):
         last = min(first + ROWS_AT_ONCE, end)
         for column in range(0, full_columns, width):
             for r in range(first, last):
-                line, result = shift(source, column * rows + r * width), shift(target, (r - begin) * stride + column)
+                line, result = shift(source, column * rows + r * width), shift(target, (r - begin) * units + column)
                 for v in range(TILE_VECTORS):
                     store(result, v * step, load(line, v * step))
         for r in range(first, last):
             line = shift(source, full_columns * rows + r * (padded - full_columns))
-            result = shift(target, (r - begin) * stride + full_columns)
+            result = shift(target, (r - begin) * units + full_columns)
             for i in range(units - full_columns):
                 result[i] = line[i]

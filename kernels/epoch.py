@@ -223,7 +223,7 @@ def _predict_chunk(kernels, context, parameters, workspace, scratch, first_row, 
     layer = layer_of(context, depth - 1)
     begin, end = rows * part // parts, rows * (part + 1) // parts
     results = shift(pointer_at(context[layout.RESULTS], workspace), (first_row + begin) * layer[UNITS])
-    unstage_rows(kernels, shift(workspace, layer[OUTPUTS]), rows, begin, end, layer[UNITS], results, layer[UNITS])
+    unstage_rows(kernels, shift(workspace, layer[OUTPUTS]), rows, begin, end, layer[UNITS], results)
 
 
 @inlined

@@ -44,6 +44,10 @@ NUMBERS = types.Dummy("pointer to the numbers of the network")
 # Python would call it: they take an eighth of the time of compilation. (Calling it from Python ends the process.)
 inlined = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
+# LLVM leaves a long one a call of its own, 20 to 30 cycles with the registers it saves. These are called for every
+# row or register full of rows.
+inlined_always = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+
 FLOATS = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
 
 

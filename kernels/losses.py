@@ -26,7 +26,7 @@ from __future__ import annotations
 from .activations import softmax_exponentials
 from .batches import FLOAT32, LABELS
 from .elementary import exp, log, sigmoid, softplus
-from .linking import DOUBLE, DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, call_loss, inlined, kernel
+from .linking import DOUBLE, DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, call_loss, inlined, inlined_always, kernel
 from .panels import gather_rows, gathered_size, scatter_rows
 from .simd import (
     Lanes,
@@ -53,7 +53,7 @@ def takes_preactivations(loss):
     return loss in (CROSS_ENTROPY, BINARY_CROSS_ENTROPY, POISSON)
 
 
-@inlined
+@inlined_always
 def read_targets(y, kind, stride, sample, units, target, step):
     """Copy one sample's targets to every `step`-th element of `target`, in the dtype of the network."""
     if kind == FLOAT32:

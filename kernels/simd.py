@@ -412,6 +412,39 @@ def load(typing_context, base, index):
     return vector(base, types.int64), generate
 
 
+def emit_mask(builder: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:
+    """Emit the mask of the first `count` lanes."""
+    positions = ir.VectorType(INT32, lanes)
+    return builder.icmp_signed("<", ir.Constant(positions, list(range(lanes))),
+                               splat(builder, builder.trunc(count, INT32), positions))
+
+
+def emit_masked(builder: ir.IRBuilder, what: str, arguments: list[ir.Value], result: ir.Type) -> ir.Value:
+    """Emit a call of ``llvm.masked.load`` or ``llvm.masked.store``, which leave alone what lies behind the mask."""
+    kind = next(value.type for value in arguments if isinstance(value.type, ir.VectorType)
+                and isinstance(value.type.element, (ir.FloatType, ir.DoubleType)))
+    suffix = f"v{kind.count}f{32 if isinstance(kind.element, ir.FloatType) else 64}"
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(result, [value.type for value in arguments]),
+        f"llvm.masked.{what}.{suffix}.p0{suffix}")
+    return builder.call(function, arguments)
+
+
+@intrinsic
+def load_first(typing_context, base, index, count):
+    """Vector of the first `count` of the elements ``base[index : index + lanes]``, zeros behind; reads no others."""
+    vector = Vector(base.dtype)
+
+    def generate(context, builder, sig, values):
+        kind = llvm_vector(vector)
+        align = INT32(vector.dtype.bitwidth // 8)
+        return emit_masked(builder, "load", [vector_pointer(builder, values[0], kind, values[1]), align,
+                                             emit_mask(builder, values[2], vector.lanes), ir.Constant(kind, None)],
+                           kind)
+
+    return vector(base, types.int64, types.int64), generate
+
+
 @intrinsic
 def store(typing_context, base, index, value):
     """Write a vector to ``base[index : index + lanes]``; any alignment."""

@@ -80,7 +80,7 @@ def _from_panels(panels: Array, rows: int, columns: int) -> Array:
     """Copy column panels to a 2-d array."""
     matrix = np.empty((rows, columns), panels.dtype)
     kernels = kernel_table(panels.dtype, batches.unstage_rows)
-    batches.unstage_rows(kernels, panels, rows, 0, rows, columns, matrix, columns)
+    batches.unstage_rows(kernels, panels, rows, 0, rows, columns, matrix)
     return matrix
 
 

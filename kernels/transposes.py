@@ -53,9 +53,7 @@ def _transpose_block(typing_context, source, source_stride, source_rows, target,
         for row in rows:
             row.align = align
         columns = _swap(builder, rows)
-        positions = ir.VectorType(INT64, size)
-        mask = builder.icmp_signed("<", ir.Constant(positions, list(range(size))),
-                                   simd.splat(builder, source_rows, positions))
+        mask = simd.emit_mask(builder, source_rows, size)
         # From the last to the first: what is written for a row that is not there is overwritten by the one that is.
         for j in reversed(range(size)):
             kept = builder.select(mask, columns[j], ir.Constant(kind, None))
