@@ -430,21 +430,20 @@ class ThreadChoice:
             self._trial = 1
 
 
-def take_prediction_call(network: Network, samples: int) -> Call:
-    """Take this thread's call for predictions and evaluations, with room for `samples` rows.
+def take_prediction_call(network: Network, samples: int, threads: int) -> Call:
+    """Take this thread's call for predictions and evaluations, with room for `samples` rows on `threads` threads.
 
     It is to be put back as ``network.calls.prediction``. Until then it is nobody else's: what interrupts a prediction,
     such as a handler of signals, and predicts itself gets another one.
     """
     rows = min(network.chunk_rows, samples)
-    threads = threads_for_call(samples * network.work)
     call: Call | None = network.calls.__dict__.pop("prediction", None)
     if call is None or call.rows < rows or call.threads < threads:
         call = Call(network, rows, threads, shared=network.shares_chunks, training=False)
         call.context[layout.SHARES_CHUNKS] = network.shares_chunks
+        # Not `samples`, but what there is room for: the loss is summed by chunks, and has the same bits in every call.
+        call.context[layout.ROWS] = rows
         call.keep(layout.ORDER, np.zeros(rows * threads, np.int64))
-    # Not `rows`, but what the call has room for: the loss is summed by chunks, and has the same bits in every call.
-    call.context[layout.ROWS] = call.rows
     return call
 
 
@@ -481,7 +480,7 @@ def predict(network: Network, X: Any) -> Array:
     rows = len(X) if network.reads_directly(X) else 0
     if 0 < rows * network.work < CALL_TO_STEP * LEAST_PARALLEL_WORK:
         results = np.empty((rows, network.outputs), network.dtype)
-        call = take_prediction_call(network, rows)
+        call = take_prediction_call(network, rows, threads=1)
         not_finite = epoch.predict(call.context, X, results)
         network.calls.prediction = call
         if not_finite:
@@ -494,14 +493,16 @@ def predict(network: Network, X: Any) -> Array:
         require_finite("X", array, network.dtype)
     results = np.empty((source.rows, network.outputs), network.dtype)
     if source.rows:
-        call = take_prediction_call(network, source.rows)
+        work = source.rows * network.work
+        call = take_prediction_call(network, source.rows, threads_for_call(work))
         call.set_inputs(source)
         call.context[layout.ROWS] = _even_chunk_rows(call, source.rows)
         call.context[layout.ROW_LOSSES] = 0
         call.context[layout.RESULTS] = address_of(results)
         call.context[layout.X_NOT_FINITE] = 0
-        _predict_timed(call, source.rows * network.work)
+        _predict_timed(call, work)
         call.forget(layout.X)
+        call.context[layout.ROWS] = call.rows
         network.calls.prediction = call
         if call.context[layout.X_NOT_FINITE]:
             require_finite("X", source.array, network.dtype)
@@ -510,7 +511,8 @@ def predict(network: Network, X: Any) -> Array:
 
 def evaluate(network: Network, source: Source, targets: Targets) -> tuple[float, float]:
     """Return the mean loss, weighted if the targets have weights, and the share of right predictions, which is not."""
-    call = take_prediction_call(network, source.rows)
+    work = source.rows * network.work
+    call = take_prediction_call(network, source.rows, threads_for_call(work))
     call.set_inputs(source)
     call.set_targets(targets)
     chunks = -(-source.rows // call.rows)
@@ -518,7 +520,7 @@ def evaluate(network: Network, source: Source, targets: Targets) -> tuple[float,
     call.keep(layout.LOSSES, losses)
     call.keep(layout.HITS, hits)
     call.keep(layout.ROW_LOSSES, np.zeros(call.rows * call.threads))
-    _predict_timed(call, source.rows * network.work)
+    _predict_timed(call, work)
     for place in (layout.X, layout.Y, layout.LOSSES, layout.HITS, layout.ROW_LOSSES):
         call.forget(place)
     network.calls.prediction = call

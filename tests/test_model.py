@@ -434,7 +434,7 @@ def test_few_rows_are_shared_out_evenly(threads: Callable[[int], None]) -> None:
     model = MLP([300, 100, 10])
     shares = []
     for rows in (1, 64, 200, 700, 10_000):
-        call = engine.take_prediction_call(model.network, rows)
+        call = engine.take_prediction_call(model.network, rows, engine.threads_for_call(rows * model.network.work))
         chunk = engine._even_chunk_rows(call, rows)
         assert min(rows, engine.LEAST_CHUNK_ROWS) <= chunk <= model.network.chunk_rows
         shares.append(-(-rows // chunk))
