@@ -15,7 +15,22 @@ from numba import njit, prange
 from .activations import IDENTITY, activate, multiply_by_derivative
 from .array_tile import MASKED, MOST_VECTORS, array_tile
 from .linking import cache_on_disk, inlined
-from .simd import TILE_ROWS, TILE_VECTORS, flush_denormals, lanes, load, pointer, prefetch, restore_mode, shift, store
+from .simd import (
+    TILE_ROWS,
+    TILE_VECTORS,
+    flush_denormals,
+    fma,
+    full,
+    lanes,
+    load,
+    load_first,
+    pointer,
+    prefetch,
+    restore_mode,
+    shift,
+    store,
+    sum_lanes,
+)
 from .transposes import transpose
 
 VECTORS = tuple(MOST_VECTORS.get(height, TILE_VECTORS) for height in range(TILE_ROWS + 1))
@@ -29,6 +44,7 @@ BLOCK_COLUMNS = 2048  # with so many steps, the columns of the second factor tha
 GRADIENT_STEPS = 256  # rows that a gradient is summed over at a time
 STRIP = 16 * TILE_ROWS  # with so many steps, the columns of the first factor that the second-level cache holds
 ROWS_AHEAD = 12  # rows that are asked for before they are copied
+FEW_ROWS = 8  # with so many rows, the second factor's transpose is not worth making
 COPY_ROWS = 12  # copying a row for one tile takes about as long as going through so many rows of tiles
 
 
@@ -80,6 +96,43 @@ def _copy_transposed(kernels, source, source_row, rows, columns, target, target_
     for j in range(whole, columns):
         for i in range(rows):
             target[j * target_row + i] = source[i * source_row + j]
+
+
+@inlined
+def _four_dot_products(x, w, w_row, rows, count, result):
+    """result[i] = sum over p < count of x[p] w[i, p] for i < rows <= 4: a register of sums for each."""
+    step, last = lanes(x), rows - 1
+    first, second = w, shift(w, min(1, last) * w_row)
+    third, fourth = shift(w, min(2, last) * w_row), shift(w, last * w_row)
+    sums = full(x, 0.0)
+    sums_2, sums_3, sums_4 = sums, sums, sums
+    for p in range(0, count, step):
+        left = count - p
+        if left < step:
+            factor = load_first(x, p, left)
+            sums = fma(factor, load_first(first, p, left), sums)
+            sums_2 = fma(factor, load_first(second, p, left), sums_2)
+            sums_3 = fma(factor, load_first(third, p, left), sums_3)
+            sums_4 = fma(factor, load_first(fourth, p, left), sums_4)
+        else:
+            factor = load(x, p)
+            sums = fma(factor, load(first, p), sums)
+            sums_2 = fma(factor, load(second, p), sums_2)
+            sums_3 = fma(factor, load(third, p), sums_3)
+            sums_4 = fma(factor, load(fourth, p), sums_4)
+    result[last] = sum_lanes(sums_4)
+    result[min(2, last)] = sum_lanes(sums_3)
+    result[min(1, last)] = sum_lanes(sums_2)
+    result[0] = sum_lanes(sums)
+
+
+@inlined
+def _few_rows_times_transposed(a, rows, steps, second, begin, end, c, c_row):
+    """The columns `begin` to `end` of C = A second^T for few rows: the rows of `second` lie ready for dot products."""
+    for column in range(begin, end, 4):
+        for row in range(rows):
+            _four_dot_products(shift(a, row * steps), shift(second, column * steps), steps, min(4, end - column), steps,
+                               shift(c, row * c_row + column))
 
 
 @inlined
@@ -216,8 +269,13 @@ def _rows_part(kernels, first, second, is_transposed, start, outputs, code, alph
         from_column, to_column = _bounds(columns, _tile_width(rows, pointer(first)), part, parts)
     block, own = shift(pointer(result), begin * columns), pointer(memory[part])
     if begin < end:
-        _rows_times(kernels, shift(pointer(first), begin * steps), steps, end - begin, steps, pointer(second),
-                    second.shape[1], is_transposed, from_column, to_column, pointer(start), block, columns, own)
+        own_rows = shift(pointer(first), begin * steps)
+        if is_transposed and rows <= FEW_ROWS:
+            _few_rows_times_transposed(own_rows, end - begin, steps, pointer(second), from_column, to_column, block,
+                                       columns)
+        else:
+            _rows_times(kernels, own_rows, steps, end - begin, steps, pointer(second), second.shape[1], is_transposed,
+                        from_column, to_column, pointer(start), block, columns, own)
         if code != IDENTITY:
             _apply(kernels, is_transposed, code, alpha, block, shift(pointer(outputs), begin * columns),
                    (end - begin) * columns, own)
@@ -269,13 +327,15 @@ def rows_product(kernels, first, second, start, outputs, is_transposed, code, al
     kernels : the table of kernels
     first : X (rows, inputs); or delta (rows, units)
     second : W (inputs, units)
-    start : what each row of sums begins with: b (units,); or zeros (inputs,)
+    start : b (units,); of no meaning if `is_transposed`
     outputs : f(z), (rows, inputs), if `is_transposed` and f is not the identity; else any matrix
     code, alpha : f, which is not softmax
     """
     steps, columns = (second.shape[1], second.shape[0]) if is_transposed else second.shape
     rows = len(first)
     needs_outputs = is_transposed and code != IDENTITY
+    if is_transposed:
+        start = np.zeros(columns, first.dtype)
     if first.shape[1] != steps or len(start) != columns or rows * steps * columns == 0 or (
             needs_outputs and outputs.shape != (rows, columns)):
         raise ValueError

@@ -53,18 +53,20 @@ def _check_integer(name: str, value: Any, allowed: range) -> int:
     return int(value)
 
 
-def _check_threads(threads: Any) -> int:
-    return _check_integer("threads", threads, range(1, config.NUMBA_NUM_THREADS + 1))
-
-
 def _check_number(name: str, value: Any) -> float:
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, (float, int, np.floating, np.integer)):
         raise TypeError(f"{name} must be a number, got {value!r}")
     return float(value)
 
 
+FEWEST_TO_SHARE = CALL_TO_STEP * LEAST_PARALLEL_WORK  # multiply-adds of a product that is worth a second thread
+
 ACTIVATIONS = range(activations.SOFTMAX + 1)
+BEFORE_SOFTMAX = range(activations.SOFTMAX)
 LOSSES = range(losses.CODES)
+THREADS = range(1, config.NUMBA_NUM_THREADS + 1)
 
 
 def _to_panels(matrix: Array) -> Array:
@@ -97,8 +99,8 @@ def _row_scratch(units: int, dtype: np.dtype[Any]) -> Array:
 
 
 @functools.cache
-def _product_kernels(dtype: np.dtype[Any]) -> Array:
-    """Compile the products for a dtype, or load them from the cache; return the table of kernels."""
+def _product_kernels(dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """Compile the products for a dtype, or load them from the cache; return the table of kernels and an empty array."""
     matrix, vector = FLOATS[dtype][:, ::1], FLOATS[dtype][::1]
     kernels, integer, number = types.int64[::1], types.int64, types.float64
     for product, arguments in (
@@ -108,19 +110,33 @@ def _product_kernels(dtype: np.dtype[Any]) -> Array:
         product.disable_compile(False)
         product.compile(arguments)
         product.disable_compile()  # for arrays of other kinds they raise TypeError
-    return kernel_table(dtype, array_tile)
+    return kernel_table(dtype, array_tile), np.empty(0, dtype)
 
 
-def _multiply(product: Any, work: int, threads: int, arrays: tuple[Array, ...], *arguments: Any) -> Any:
-    """Call one of the compiled products, on up to `threads` threads."""
-    for array in arrays:
-        if type(array) is not np.ndarray:  # Numba takes a masked one, and what is behind the mask
-            raise TypeError
-    kernels = _product_kernels(arrays[0].dtype)
-    if threads == 1 or work < CALL_TO_STEP * LEAST_PARALLEL_WORK:
-        return product(kernels, *arrays, *arguments, 1)
+def _rows_product(first: Array, second: Array, start: Array | None, outputs: Array, is_transposed: bool,
+                  activation: int, alpha: float, threads: int) -> Array:
+    """Call `products.rows_product`, on up to `threads` threads."""
+    kernels, nothing = _product_kernels(first.dtype)
+    if start is None:
+        start = nothing
+    # Numba takes a masked array, too, and what is behind the mask.
+    if not type(first) is type(second) is type(start) is type(outputs) is np.ndarray:
+        raise TypeError
+    if threads == 1 or first.size * second.size < FEWEST_TO_SHARE * first.shape[1]:
+        return products.rows_product(kernels, first, second, start, outputs, is_transposed, activation, alpha, 1)
     with team_of(threads) as parts:
-        return product(kernels, *arrays, *arguments, parts)
+        return products.rows_product(kernels, first, second, start, outputs, is_transposed, activation, alpha, parts)
+
+
+def _gradient_product(a: Array, delta: Array, threads: int) -> tuple[Array, Array]:
+    """Call `products.gradient_product`, on up to `threads` threads."""
+    kernels, _ = _product_kernels(a.dtype)
+    if not type(a) is type(delta) is np.ndarray:
+        raise TypeError
+    if threads == 1 or a.size * delta.shape[1] < FEWEST_TO_SHARE:
+        return products.gradient_product(kernels, a, delta, 1)
+    with team_of(threads) as parts:
+        return products.gradient_product(kernels, a, delta, parts)
 
 
 def dense_forward(X: Array, weights: Array, bias: Array, activation: int = activations.IDENTITY, alpha: float = 0.0,
@@ -142,24 +158,19 @@ def dense_forward(X: Array, weights: Array, bias: Array, activation: int = activ
     -------
     array (rows, units)
     """
-    activation, threads = _check_integer("activation", activation, ACTIVATIONS), _check_threads(threads)
+    activation = _check_integer("activation", activation, ACTIVATIONS)
+    threads = _check_integer("threads", threads, THREADS)
     alpha = _check_number("alpha", alpha)
     if activation == activations.SOFTMAX:
         return activate(dense_forward(X, weights, bias, threads=threads), activation)
-
-    def product() -> Array:
-        result: Array = _multiply(products.rows_product, X.size * len(bias), threads, (X, weights, bias, X), False,
-                                  activation, alpha)
-        return result
-
     try:
-        return product()
+        return _rows_product(X, weights, bias, X, False, activation, alpha, threads)
     except NOT_AS_IT_SHOULD_BE:
         X = _check("X", X, (None, None))
         weights = _check("weights", weights, (None, None), X.dtype)
         X = _check("X", X, (None, len(weights)))
         bias = _check("bias", bias, (weights.shape[1],), X.dtype)
-        return product()
+        return _rows_product(X, weights, bias, X, False, activation, alpha, threads)
 
 
 def activate(z: Array, activation: int, alpha: float = 0.0) -> Array:
@@ -243,27 +254,21 @@ def dense_backward(delta: Array, weights: Array, a: Array | None = None, activat
     -------
     array (rows, inputs)
     """
-    activation, threads = _check_integer("activation", activation, ACTIVATIONS[:-1]), _check_threads(threads)
+    activation = _check_integer("activation", activation, BEFORE_SOFTMAX)
+    threads = _check_integer("threads", threads, THREADS)
     alpha = _check_number("alpha", alpha)
     if a is None and activation != activations.IDENTITY:
         raise TypeError("a must be an array where the activation is not the identity, got None")
-
-    def product() -> Array:
+    try:
         if a is not None and a.shape != (len(delta), len(weights)):
             raise ValueError
-        arrays = delta, weights, np.zeros(len(weights), delta.dtype), delta if a is None else a
-        result: Array = _multiply(products.rows_product, delta.size * len(weights), threads, arrays, True, activation,
-                                  alpha)
-        return result
-
-    try:
-        return product()
+        return _rows_product(delta, weights, None, delta if a is None else a, True, activation, alpha, threads)
     except NOT_AS_IT_SHOULD_BE:
         weights = _check("weights", weights, (None, None))
         delta = _check("delta", delta, (None, weights.shape[1]), weights.dtype)
         if a is not None:
             a = _check("a", a, (len(delta), len(weights)), delta.dtype)
-        return product()
+        return _rows_product(delta, weights, None, delta if a is None else a, True, activation, alpha, threads)
 
 
 def weight_gradient(a: Array, delta: Array, threads: int = 1) -> tuple[Array, Array]:
@@ -275,19 +280,13 @@ def weight_gradient(a: Array, delta: Array, threads: int = 1) -> tuple[Array, Ar
     threads : int
         As in `dense_forward`.
     """
-    threads = _check_threads(threads)
-
-    def product() -> tuple[Array, Array]:
-        result: tuple[Array, Array] = _multiply(products.gradient_product, a.size * delta.shape[1], threads,
-                                                (a, delta))
-        return result
-
+    threads = _check_integer("threads", threads, THREADS)
     try:
-        return product()
+        return _gradient_product(a, delta, threads)
     except NOT_AS_IT_SHOULD_BE:
         a = _check("a", a, (None, None))
         delta = _check("delta", delta, (len(a), None), a.dtype)
-        return product()
+        return _gradient_product(a, delta, threads)
 
 
 def update(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from numba.core import config
 
 import fastmlp.kernels.epoch  # noqa: F401  (brings in all kernels)
 from bench import machine_code, profile_step
-from fastmlp.kernels import simd, tile, updates
+from fastmlp.kernels import compilation, linking, simd, tile, transposes, updates
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,3 +52,22 @@ def test_the_functions_of_a_compiled_object_are_named(tmp_path: Path, monkeypatc
     place, size = symbols[compiled._wrapper_name]
     assert place >= 0
     assert size > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="compiled objects are ELF on Linux")
+def test_a_profiled_process_compiles_all_kernels_itself_and_names_them(tmp_path: Path,
+                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    # `write_map` is meant for a process of its own; what it changes is put back after the test.
+    monkeypatch.setattr(linking.Kernel, "address", linking.Kernel.address)
+    monkeypatch.setattr(compilation, "MOST_PROCESSES", compilation.MOST_PROCESSES)
+    names = Path(f"/tmp/perf-{os.getpid()}.map")
+    try:
+        profile_step.write_map()
+        compilation.compile_missing(linking.KERNELS, types.float32)
+        assert all(kernel.is_missing(types.float32) for kernel in linking.KERNELS)
+        address = transposes.transpose.address(types.float32)
+        places = [line.split() for line in names.read_text(encoding="utf-8").splitlines()]
+        assert ["transpose"] in [place[2:] for place in places if int(place[0], 16) == address]
+    finally:
+        names.unlink(missing_ok=True)
