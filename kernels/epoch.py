@@ -56,6 +56,7 @@ from .simd import (
     store,
 )
 from .team import barrier, join
+from .threading_layer import get_threads, set_threads
 from .updates import COEFFICIENTS, LOSS_SCALE, WRITE_GRADIENT, step_coefficients
 
 
@@ -313,7 +314,10 @@ def run(program, parts, context):
     if parts == 1:
         _run_part(program, 0, 1, pointer(context))
     else:
+        before = get_threads()
+        set_threads(parts)
         _run_team(program, parts, context)
+        set_threads(before)
 
 
 @cache_on_disk

@@ -31,6 +31,7 @@ from .simd import (
     store,
     sum_lanes,
 )
+from .threading_layer import get_threads, set_threads
 from .transposes import transpose
 
 VECTORS = tuple(MOST_VECTORS.get(height, TILE_VECTORS) for height in range(TILE_ROWS + 1))
@@ -344,7 +345,10 @@ def rows_product(kernels, first, second, start, outputs, is_transposed, code, al
     if parts == 1:
         _rows_part(pointer(kernels), first, second, is_transposed, start, outputs, code, alpha, result, memory, 0, 1)
     else:
+        before = get_threads()
+        set_threads(parts)
         _rows_in_parallel(kernels, first, second, is_transposed, start, outputs, code, alpha, result, memory, parts)
+        set_threads(before)
     return result
 
 
@@ -360,5 +364,8 @@ def gradient_product(kernels, a, delta, parts):
     if parts == 1:
         _gradient_part(pointer(kernels), a, delta, gradient, bias_gradient, zeros, one, memory, 0, 1)
     else:
+        before = get_threads()
+        set_threads(parts)
         _gradient_in_parallel(kernels, a, delta, gradient, bias_gradient, zeros, one, memory, parts)
+        set_threads(before)
     return gradient, bias_gradient

@@ -8,11 +8,19 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from numba import types
+
 # Multiply-adds of a step among many below which it runs on one thread: waiting for the others costs more.
 LEAST_PARALLEL_WORK = 400_000
 
 CALL_TO_STEP = 4  # the same for a call on its own, for which the others have to be woken, is so many times as much
 
+# For compiled programs: how many threads the next parallel region of the calling thread will have. Numba's functions
+# of these names call the same two, but take locks between processes first, or keep a program from being cached.
+get_threads = types.ExternalFunction("get_num_threads", types.int32())
+set_threads = types.ExternalFunction("set_num_threads", types.void(types.int32))
+
+_layer: str | None = None  # once it has been started
 _forked_after_start = False
 _one_at_a_time = threading.RLock()
 
@@ -39,21 +47,16 @@ def threading_layer() -> str:
 
 @contextlib.contextmanager
 def team_of(threads: int) -> Iterator[int]:
-    """Run the body with Numba set to `threads` threads; yield the number that may really be used.
+    """Let the body enter a parallel region; yield the number of threads that it may really use.
 
     Numba's workqueue layer ends the process when two threads enter it at once, so calls take turns there. A child
     made by fork after OpenMP has started would be ended or hang: it works on one thread.
     """
+    global _layer
     if threads == 1 or _forked_after_start:
         yield 1
         return
-    import numba
-
-    layer = threading_layer()
-    before = numba.get_num_threads()
-    with _one_at_a_time if layer == "workqueue" else contextlib.nullcontext():
-        numba.set_num_threads(threads)
-        try:
-            yield threads
-        finally:
-            numba.set_num_threads(before)
+    if _layer is None:
+        _layer = threading_layer()
+    with _one_at_a_time if _layer == "workqueue" else contextlib.nullcontext():
+        yield threads

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import MLP, Trainer, get_num_threads, set_num_threads
-from fastmlp.threads import available_threads, limited_to, team_of, threading_layer
+from fastmlp import MLP, Trainer, engine, get_num_threads, set_num_threads
+from fastmlp.kernels import layout, standalone, team
+from fastmlp.threads import available_threads, limited_to, threading_layer
 
 SECONDS = 240  # that a process may take, compiling included
 
@@ -80,20 +81,28 @@ def test_bad_numbers_are_refused_and_change_nothing(threads: Any, error: type[Ex
     assert get_num_threads() == 1
 
 
-def test_the_number_of_numba_itself_is_left_alone() -> None:
+def test_the_number_of_numba_itself_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     import numba
 
     if available_threads() < 2:
         pytest.skip("needs two threads")
+    states = []
+    run = engine.Call._run
+
+    def run_and_note(call: engine.Call, program: int, threads: int) -> None:
+        run(call, program, threads)
+        states.append(call.kept(layout.TEAM)[team.STATE])
+
+    monkeypatch.setattr(engine.Call, "_run", run_and_note)
+    rng = np.random.default_rng(0)
+    X, weights = rng.normal(size=(3000, 100)), rng.normal(size=(100, 50))
     numba.set_num_threads(1)
     try:
         set_num_threads(2)
-        X = np.zeros((3000, 100))
         Trainer(MLP([100, 50, 3]), batch_size=512).fit(X, np.zeros(3000, int), epochs=1, progress=False)
-        assert numba.get_num_threads() == 1
-        with pytest.raises(KeyError), team_of(2) as parts:
-            assert (parts, numba.get_num_threads()) == (2, 2)
-            raise KeyError
+        assert states[0] == team.TOGETHER  # two threads there were nevertheless
+        standalone.dense_forward(X, weights, np.zeros(50), threads=2)
+        standalone.weight_gradient(X, X @ weights, threads=2)
         assert numba.get_num_threads() == 1
     finally:
         numba.set_num_threads(available_threads())
