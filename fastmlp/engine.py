@@ -6,6 +6,7 @@ import functools
 import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,7 +109,7 @@ def _compile_entries(dtype: np.dtype[Any]) -> None:
     """Compile the entry points, or load them from the cache, so that no timed call does."""
     epoch.run.compile((types.int64, types.int64, types.int64[::1]))
     rows = FLOATS[dtype][:, ::1]
-    epoch.predict.compile((types.int64[::1], rows, rows))
+    epoch.predict.compile((types.int64[::1], rows, rows, types.int64))
 
 
 class Call:
@@ -268,13 +269,13 @@ class Call:
         self._run(epoch.PREDICT, threads)
 
     def _run(self, program: int, threads: int) -> None:
-        threads = min(threads, self.threads)
-        if threads == 1:
-            epoch.run(program, 1, self.context)
-            return
-        with team_of(threads) as parts:
-            self._kept[layout.TEAM][:] = 0
+        with team_of(min(threads, self.threads)) as parts:
             epoch.run(program, parts, self.context)
+
+    def predict_rows(self, X: Array, results: Array, threads: int) -> bool:
+        """Predict the rows of X, which the network reads directly; return whether one of them is not finite."""
+        with team_of(min(threads, self.threads)) as parts:
+            return bool(epoch.predict(self.context, X, results, parts))
 
 
 def groups_for(network: Network, batch: int) -> int:
@@ -455,17 +456,17 @@ def _even_chunk_rows(call: Call, samples: int) -> int:
     return max(-(-samples // chunks), min(LEAST_CHUNK_ROWS, samples))
 
 
-def _predict_timed(call: Call, work: int) -> None:
-    """Run a prediction or evaluation of `work` multiply-adds on one thread or many, as `ThreadChoice` says."""
-    network = call.network
+def _timed(network: Network, work: int, predict: Callable[[int], Any]) -> Any:
+    """Call `predict`, of `work` multiply-adds, with the number of threads that `ThreadChoice` says."""
     choice: ThreadChoice | None = getattr(network.calls, "choice", None)
     many = threads_for_call(work)
     if choice is None or not choice.suits(work, many):
         choice = network.calls.choice = ThreadChoice(network.dtype, work, many)
     threads, _ = choice.next()
     began = time.perf_counter()
-    call.predict(threads)
+    result = predict(threads)
     choice.report(threads, 1, time.perf_counter() - began)
+    return result
 
 
 def predict(network: Network, X: Any) -> Array:
@@ -476,16 +477,27 @@ def predict(network: Network, X: Any) -> Array:
     TypeError, ValueError
         As `check_inputs`.
     """
-    # What needs no conversion and no second thread is called with as little Python as can be.
     rows = len(X) if network.reads_directly(X) else 0
-    if 0 < rows * network.work < CALL_TO_STEP * LEAST_PARALLEL_WORK:
-        results = np.empty((rows, network.outputs), network.dtype)
+    if rows == 0:
+        return _predict_converted(network, X)
+    results = np.empty((rows, network.outputs), network.dtype)
+    work = rows * network.work
+    if work < CALL_TO_STEP * LEAST_PARALLEL_WORK:  # with as little Python as can be
         call = take_prediction_call(network, rows, threads=1)
-        not_finite = epoch.predict(call.context, X, results)
-        network.calls.prediction = call
-        if not_finite:
-            require_finite("X", X, network.dtype)
-        return results
+        not_finite = epoch.predict(call.context, X, results, 1)
+    else:
+        call = take_prediction_call(network, rows, threads_for_call(work))
+        call.context[layout.ROWS] = _even_chunk_rows(call, rows)
+        not_finite = _timed(network, work, lambda threads: call.predict_rows(X, results, threads))
+        call.context[layout.ROWS] = call.rows
+    network.calls.prediction = call
+    if not_finite:
+        require_finite("X", X, network.dtype)
+    return results
+
+
+def _predict_converted(network: Network, X: Any) -> Array:
+    """Do the same for what is no array of the network's dtype in C order."""
     source = check_inputs(X, network.inputs, network.dtype, finite=False, empty=True)
     # What has to be converted is searched in its own dtype: numbers may be too large for the model's.
     array = np.asarray(X)
@@ -500,7 +512,7 @@ def predict(network: Network, X: Any) -> Array:
         call.context[layout.ROW_LOSSES] = 0
         call.context[layout.RESULTS] = address_of(results)
         call.context[layout.X_NOT_FINITE] = 0
-        _predict_timed(call, work)
+        _timed(network, work, call.predict)
         call.forget(layout.X)
         call.context[layout.ROWS] = call.rows
         network.calls.prediction = call
@@ -520,7 +532,7 @@ def evaluate(network: Network, source: Source, targets: Targets) -> tuple[float,
     call.keep(layout.LOSSES, losses)
     call.keep(layout.HITS, hits)
     call.keep(layout.ROW_LOSSES, np.zeros(call.rows * call.threads))
-    _predict_timed(call, work)
+    _timed(network, work, call.predict)
     for place in (layout.X, layout.Y, layout.LOSSES, layout.HITS, layout.ROW_LOSSES):
         call.forget(place)
     network.calls.prediction = call

@@ -55,7 +55,7 @@ from .simd import (
     shift,
     store,
 )
-from .team import barrier, join
+from .team import TEAM_SIZE, barrier, join
 from .threading_layer import get_threads, set_threads
 from .updates import COEFFICIENTS, LOSS_SCALE, WRITE_GRADIENT, step_coefficients
 
@@ -311,21 +311,25 @@ def _run_team(program, parts, context):
 @njit(nogil=True)
 def run(program, parts, context):
     """Run TRAIN or PREDICT on `parts` threads, with the arguments in `context` (`layout`)."""
+    fields = pointer(context)
     if parts == 1:
-        _run_part(program, 0, 1, pointer(context))
-    else:
-        before = get_threads()
-        set_threads(parts)
-        _run_team(program, parts, context)
-        set_threads(before)
+        _run_part(program, 0, 1, fields)
+        return
+    team = int64_pointer(fields[layout.TEAM])
+    for i in range(TEAM_SIZE):
+        team[i] = 0
+    before = get_threads()
+    set_threads(parts)
+    _run_team(program, parts, context)
+    set_threads(before)
 
 
 @cache_on_disk
 @njit(nogil=True)
-def predict(context, X, results):
-    """Run a prediction of the rows of X, an array in C order of the network's dtype, on the calling thread.
+def predict(context, X, results, parts):
+    """Run a prediction of the rows of X, an array in C order of the network's dtype; return whether one is not finite.
 
-    The same as `run`, but a microsecond sooner: the arrays are unpacked by compiled code.
+    The same as `run`, but some microseconds sooner: the arrays are unpacked by compiled code.
     """
     fields = pointer(context)
     fields[layout.X] = address(X)
@@ -335,5 +339,8 @@ def predict(context, X, results):
     fields[layout.RESULTS] = address(results)
     fields[layout.ROW_LOSSES] = 0
     fields[layout.X_NOT_FINITE] = 0
-    _run_part(PREDICT, 0, 1, fields)
+    if parts == 1:
+        _run_part(PREDICT, 0, 1, fields)
+    else:
+        run(PREDICT, parts, context)
     return fields[layout.X_NOT_FINITE]

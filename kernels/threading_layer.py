@@ -45,18 +45,21 @@ def threading_layer() -> str:
     return str(numba.threading_layer())
 
 
-@contextlib.contextmanager
-def team_of(threads: int) -> Iterator[int]:
-    """Let the body enter a parallel region; yield the number of threads that it may really use.
+def team_of(threads: int) -> contextlib.AbstractContextManager[int]:
+    """Let the body enter a parallel region; it is given the number of threads that it may really use.
 
     Numba's workqueue layer ends the process when two threads enter it at once, so calls take turns there. A child
     made by fork after OpenMP has started would be ended or hang: it works on one thread.
     """
     global _layer
     if threads == 1 or _forked_after_start:
-        yield 1
-        return
+        return contextlib.nullcontext(1)
     if _layer is None:
         _layer = threading_layer()
-    with _one_at_a_time if _layer == "workqueue" else contextlib.nullcontext():
+    return _in_turn(threads) if _layer == "workqueue" else contextlib.nullcontext(threads)
+
+
+@contextlib.contextmanager
+def _in_turn(threads: int) -> Iterator[int]:
+    with _one_at_a_time:
         yield threads
