@@ -49,7 +49,7 @@ NEAR_BYTES = 1 << 20  # inputs of this size stay in the caches from one epoch to
 # the chunks of a larger network together, each with its own share of the weights.
 CHUNK_BYTES = 1 << 19  # inputs and outputs of a chunk, within the second-level cache
 CHUNK_ROWS = (64, 256)
-LEAST_CHUNK_ROWS = 24
+LEAST_CHUNK_ROWS = 12
 SHARED_CHUNK_ROWS = 256
 LARGEST_UNSHARED_BYTES = 1 << 20  # of parameters
 
