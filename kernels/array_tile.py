@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from . import simd
 from .linking import INT, NUMBERS, kernel
-from .simd import CACHE_LINE, INT32, INT64, TILE_ROWS, TILE_VECTORS, Vector
+from .simd import CACHE_LINE, INT64, TILE_ROWS, TILE_VECTORS, Vector
 from .tile import PREFETCH_STEPS, RegisterTile, call_one_of, counted_loop, internal_function
 
 # Registers side by side in a tile of few rows: with fewer accumulators, multiply-adds would wait for those before.
@@ -48,8 +48,7 @@ class _Columns:
         """Emit the vectors of the row at `base`."""
         if self.mask is None:
             return [self.tile.load(base, offset) for offset in self.offsets]
-        return [simd.emit_masked(self.tile.builder, "load", [self._place(base), self._alignment(), self.mask,
-                                                             ir.Constant(self.tile.kind, None)], self.tile.kind)]
+        return [simd.emit_masked_load(self.tile.builder, self.tile.kind, self._place(base), self.mask)]
 
     def store(self, base: ir.Value, values: list[ir.Value]) -> None:
         """Emit the writing of the vectors of the row at `base`."""
@@ -59,14 +58,10 @@ class _Columns:
                 stored = builder.store(value, simd.vector_pointer(builder, base, self.tile.kind, offset))
                 stored.align = self.tile.vector.dtype.bitwidth // 8
         else:
-            simd.emit_masked(builder, "store", [values[0], self._place(base), self._alignment(), self.mask],
-                             ir.VoidType())
+            simd.emit_masked_store(builder, values[0], self._place(base), self.mask)
 
     def _place(self, base: ir.Value) -> ir.Value:
         return self.tile.builder.bitcast(base, self.tile.kind.as_pointer())
-
-    def _alignment(self) -> ir.Value:
-        return INT32(self.tile.vector.dtype.bitwidth // 8)
 
 
 def _tile_function(module: ir.Module, height: int, vectors: int, vector: Vector,

@@ -419,14 +419,26 @@ def emit_mask(builder: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:
                                splat(builder, builder.trunc(count, INT32), positions))
 
 
-def emit_masked(builder: ir.IRBuilder, what: str, arguments: list[ir.Value], result: ir.Type) -> ir.Value:
-    """Emit a call of ``llvm.masked.load`` or ``llvm.masked.store``, which leave alone what lies behind the mask."""
-    kind = next(value.type for value in arguments if isinstance(value.type, ir.VectorType)
-                and isinstance(value.type.element, (ir.FloatType, ir.DoubleType)))
-    suffix = f"v{kind.count}f{32 if isinstance(kind.element, ir.FloatType) else 64}"
+def emit_masked_load(builder: ir.IRBuilder, kind: ir.VectorType, place: ir.Value, mask: ir.Value) -> ir.Value:
+    """Emit the reading of the lanes in the mask, zero in the others, from any alignment."""
+    return _call_masked(builder, "load", kind, kind, [place, _alignment(kind), mask, ir.Constant(kind, None)])
+
+
+def emit_masked_store(builder: ir.IRBuilder, value: ir.Value, place: ir.Value, mask: ir.Value) -> None:
+    """Emit the writing of the lanes in the mask, at any alignment."""
+    _call_masked(builder, "store", value.type, ir.VoidType(), [value, place, _alignment(value.type), mask])
+
+
+def _alignment(kind: ir.VectorType) -> ir.Value:
+    return INT32(4 if isinstance(kind.element, ir.FloatType) else 8)
+
+
+def _call_masked(builder: ir.IRBuilder, what: str, kind: ir.VectorType, result: ir.Type,
+                 arguments: list[ir.Value]) -> ir.Value:
+    name = f"v{kind.count}f{32 if isinstance(kind.element, ir.FloatType) else 64}"
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(result, [value.type for value in arguments]),
-        f"llvm.masked.{what}.{suffix}.p0{suffix}")
+        f"llvm.masked.{what}.{name}.p0{name}")
     return builder.call(function, arguments)
 
 
@@ -437,10 +449,8 @@ def load_first(typing_context, base, index, count):
 
     def generate(context, builder, sig, values):
         kind = llvm_vector(vector)
-        align = INT32(vector.dtype.bitwidth // 8)
-        return emit_masked(builder, "load", [vector_pointer(builder, values[0], kind, values[1]), align,
-                                             emit_mask(builder, values[2], vector.lanes), ir.Constant(kind, None)],
-                           kind)
+        return emit_masked_load(builder, kind, vector_pointer(builder, values[0], kind, values[1]),
+                                emit_mask(builder, values[2], vector.lanes))
 
     return vector(base, types.int64, types.int64), generate
 

@@ -35,6 +35,7 @@ from fastmlp.kernels.simd import (
     lanes,
     lanes_of,
     load,
+    load_first,
     maximum,
     pointer,
     pointer_at,
@@ -85,6 +86,22 @@ def test_load_and_store_move_one_register_at_any_alignment_and_touch_nothing_els
             wanted = np.full(3 * n, UNTOUCHED, dtype)
             wanted[j : j + n] = source[i : i + n]
             np.testing.assert_array_equal(target, wanted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_first_lanes_are_read_and_the_others_are_zero(dtype: str) -> None:
+    @compile_for(dtype, "array", types.int64, types.int64, "array")
+    def copy_first(source: Any, i: Any, count: Any, target: Any) -> None:
+        store(pointer(target), 0, load_first(pointer(source), i, count))
+
+    size = width(dtype)
+    x = np.arange(1, 2 * size + 1, dtype=dtype)
+    for i in (0, 1, size):
+        for count in range(size + 3):
+            target = np.full(size, UNTOUCHED, dtype)
+            copy_first(x, i, count, target)
+            read = min(count, size)
+            np.testing.assert_array_equal(target, np.append(x[i : i + read], np.zeros(size - read)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
