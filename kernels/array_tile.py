@@ -38,6 +38,7 @@ class _Columns:
     def __init__(self, tile: RegisterTile, columns: ir.Value, *, masked: bool) -> None:
         builder, lanes = tile.builder, tile.vector.lanes
         self.tile = tile
+        self.columns = columns
         self.offsets = [INT64(j * lanes) for j in range(tile.vectors - 1)]
         self.offsets.append(INT64(0) if masked else builder.sub(columns, INT64(lanes)))
         self.mask: ir.Value | None = None
@@ -48,7 +49,8 @@ class _Columns:
         """Emit the vectors of the row at `base`."""
         if self.mask is None:
             return [self.tile.load(base, offset) for offset in self.offsets]
-        return [simd.emit_masked_load(self.tile.builder, self.tile.kind, self._place(base), self.mask)]
+        place = self.tile.builder.bitcast(base, self.tile.kind.as_pointer())
+        return [simd.emit_load_first(self.tile.builder, self.tile.kind, place, self.mask)]
 
     def store(self, base: ir.Value, values: list[ir.Value]) -> None:
         """Emit the writing of the vectors of the row at `base`."""
@@ -58,10 +60,7 @@ class _Columns:
                 stored = builder.store(value, simd.vector_pointer(builder, base, self.tile.kind, offset))
                 stored.align = self.tile.vector.dtype.bitwidth // 8
         else:
-            simd.emit_masked_store(builder, values[0], self._place(base), self.mask)
-
-    def _place(self, base: ir.Value) -> ir.Value:
-        return self.tile.builder.bitcast(base, self.tile.kind.as_pointer())
+            simd.emit_store_first(builder, values[0], base, self.columns)
 
 
 def _tile_function(module: ir.Module, height: int, vectors: int, vector: Vector,
