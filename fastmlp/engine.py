@@ -275,7 +275,10 @@ class Call:
     def predict_rows(self, X: Array, results: Array, threads: int) -> bool:
         """Predict the rows of X, which the network reads directly; return whether one of them is not finite."""
         with team_of(min(threads, self.threads)) as parts:
-            return bool(epoch.predict(self.context, X, results, parts))
+            epoch.predict(self.context, X, results, parts)
+            if parts > 1:
+                epoch.run(epoch.PREDICT, parts, self.context)
+        return bool(self.context[layout.X_NOT_FINITE])
 
 
 def groups_for(network: Network, batch: int) -> int:

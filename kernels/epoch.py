@@ -272,7 +272,7 @@ def predict_part(kernels, part, parts, parameters, context):
         rows = end - begin
         for r in range(rows):
             index[r] = begin + r
-        stage(kernels, context, scratch, index, rows)
+        stage(kernels, context, scratch, index, rows, member, members)
         if context[layout.ROW_LOSSES] == 0:
             _predict_chunk(kernels, context, parameters, workspace, scratch, begin, rows, member, members)
         else:
@@ -327,9 +327,10 @@ def run(program, parts, context):
 @cache_on_disk
 @njit(nogil=True)
 def predict(context, X, results, parts):
-    """Run a prediction of the rows of X, an array in C order of the network's dtype; return whether one is not finite.
+    """Predict the rows of X, an array in C order of the network's dtype; return whether one of them is not finite.
 
-    The same as `run`, but some microseconds sooner: the arrays are unpacked by compiled code.
+    The same as `run`, but some microseconds sooner: the arrays are unpacked by compiled code. For more than one of
+    `parts` it sets the arguments only, and `run` is to be called: together they would take a second more to compile.
     """
     fields = pointer(context)
     fields[layout.X] = address(X)
@@ -341,6 +342,4 @@ def predict(context, X, results, parts):
     fields[layout.X_NOT_FINITE] = 0
     if parts == 1:
         _run_part(PREDICT, 0, 1, fields)
-    else:
-        run(PREDICT, parts, context)
     return fields[layout.X_NOT_FINITE]

@@ -75,8 +75,8 @@ def _inputs_of(context, l, workspace, scratch):
 
 @inlined
 def _staging(context, scratch):
-    """The scratch memory whose panels hold the rows of a pass: the first thread's, where all train on one batch."""
-    if context[layout.GROUPS] == 1:
+    """The scratch memory whose panels hold the rows of a pass: the first thread's, where all work on the same rows."""
+    if context[layout.GROUPS] == 1 or context[layout.SHARES_CHUNKS]:
         return pointer_at(context[layout.SCRATCH], scratch)
     return scratch
 
@@ -88,9 +88,11 @@ def _row_scratch(context, scratch):
 
 
 @inlined
-def stage(kernels, context, scratch, index, rows):
-    """Copy the rows of a chunk into panels, to predict: every thread for itself."""
-    _stage_share(kernels, context, scratch, scratch, index, rows, 0, rows)
+def stage(kernels, context, scratch, index, rows, part, parts):
+    """Copy the rows of a chunk into panels, to predict: each thread a share; ends with a barrier."""
+    begin, end = rows * part // parts, rows * (part + 1) // parts
+    _stage_share(kernels, context, scratch, _staging(context, scratch), index, rows, begin, end)
+    barrier(int64_pointer(context[layout.TEAM]), parts)
 
 
 @inlined

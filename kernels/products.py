@@ -2,6 +2,7 @@
 
 The arrays stay where they are; `array_tile` reads them there. Only what would be read again and again from far apart
 is copied first, to panels as wide as a tile: a block of the second factor, for a gradient a strip of the first, too.
+(A few rows times a transposed factor, whose rows would be copied to be read once, are dot products instead.)
 Blocks are of such sizes that one stays in each level of cache (Goto and van de Geijn, 2008). Threads share the rows of
 the result or its columns, and need not wait for one another. Every element is a sum in one fixed order, so that the
 results do not depend on how they share.
