@@ -50,7 +50,7 @@ class _Columns:
         if self.mask is None:
             return [self.tile.load(base, offset) for offset in self.offsets]
         place = self.tile.builder.bitcast(base, self.tile.kind.as_pointer())
-        return [simd.emit_load_first(self.tile.builder, self.tile.kind, place, self.mask)]
+        return [simd.emit_masked_load(self.tile.builder, self.tile.kind, place, self.mask)]
 
     def store(self, base: ir.Value, values: list[ir.Value]) -> None:
         """Emit the writing of the vectors of the row at `base`."""

@@ -419,7 +419,7 @@ def emit_mask(builder: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:
                                splat(builder, builder.trunc(count, INT32), positions))
 
 
-def emit_load_first(builder: ir.IRBuilder, kind: ir.VectorType, place: ir.Value, mask: ir.Value) -> ir.Value:
+def emit_masked_load(builder: ir.IRBuilder, kind: ir.VectorType, place: ir.Value, mask: ir.Value) -> ir.Value:
     """Emit the reading of the lanes in the mask, zero in the others, from any alignment."""
     bits = 32 if isinstance(kind.element, ir.FloatType) else 64
     arguments = [place, INT32(bits // 8), mask, ir.Constant(kind, None)]
@@ -457,8 +457,8 @@ def load_first(typing_context, base, index, count):
 
     def generate(context, builder, sig, values):
         kind = llvm_vector(vector)
-        return emit_load_first(builder, kind, vector_pointer(builder, values[0], kind, values[1]),
-                               emit_mask(builder, values[2], vector.lanes))
+        return emit_masked_load(builder, kind, vector_pointer(builder, values[0], kind, values[1]),
+                                emit_mask(builder, values[2], vector.lanes))
 
     return vector(base, types.int64, types.int64), generate
 
