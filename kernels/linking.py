@@ -18,6 +18,7 @@ named in the call that is the first to need them. (Compiling takes seconds where
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -29,8 +30,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 from numba.core.imputils import lower_builtin
+from numba.core.runtime import rtsys
 from numba.core.typing.templates import AbstractTemplate, signature
 from numba.extending import intrinsic
 
@@ -60,17 +63,35 @@ def sources_stamp() -> str:
     return digest.hexdigest()
 
 
-def cache_on_disk(compiled: Any) -> Any:
-    """Turn on Numba's cache for a function, made anew when any of the kernels' source files changes.
+class _Cache(FunctionCache):
+    """Numba's cache of one function, made anew when any of the kernels' source files changes.
 
-    By itself Numba looks at the file a function is in, but not at the files of what it calls. Where neither the
-    package's folder nor the user's can be written, there is no cache, and the function is compiled in each process.
+    By itself Numba looks at the file a function is in, but not at the files of what it calls.
     """
-    try:
-        compiled.enable_caching()
-    except RuntimeError:  # Numba found no place for it
-        return compiled
-    compiled._cache._cache_file._source_stamp = sources_stamp()
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file._source_stamp = sources_stamp()
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Load a compiled function, ready to be called.
+
+        Numba's own method gets everything ready for compiling first, which takes half a second and 40 MB: all it knows
+        of Python and NumPy is imported, SciPy's linear algebra too. What is loaded needs Numba's runtime library only.
+        """
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+
+
+def cache_on_disk(compiled: Any) -> Any:
+    """Turn on the cache on disk for a function.
+
+    Where neither the package's folder nor the user's can be written, there is no cache, and the function is compiled
+    in each process.
+    """
+    with contextlib.suppress(RuntimeError):  # Numba found no place for it
+        compiled._cache = _Cache(compiled.__wrapped__)
     return compiled
 
 

@@ -21,9 +21,9 @@ from fastmlp.kernels.linking import KERNELS, kernel_table
 from fastmlp.kernels.simd import lanes_of, pointer
 
 
-def run_python(script: str, root: Path, cache: Path, **variables: str) -> Any:
-    """Run a script with the package that lies in `root` and a cache of its own; return what it prints as JSON."""
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache),
+def run_python(script: str, root: Path, cache: Path | None, **variables: str) -> Any:
+    """Run a script with the package that lies in `root`, and a cache of its own or this process's; return its JSON."""
+    environment = {**os.environ, **({} if cache is None else {"NUMBA_CACHE_DIR": str(cache)}),
                    "PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)]), **variables}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False,
                           env=environment, cwd=root)
@@ -170,6 +170,28 @@ def test_the_cache_serves_the_next_process_and_is_renewed_when_a_source_file_cha
 
     changed.write_text(before)
     assert run_python(USE, copy, cache)[0] == value
+
+
+# Trains, predicts and evaluates, and tells which of Numba's modules for compiling were imported.
+TRAIN = """
+import json, sys
+import numpy as np
+from fastmlp import MLP, Trainer, set_num_threads
+set_num_threads(2)
+X, y = np.ones((4000, 784), np.float32), np.arange(4000) % 3
+trainer = Trainer(MLP([784, 128, 3]), batch_size=512)
+trainer.fit(X, y, epochs=1, validation_split=0.1, progress=False)
+trainer.model.predict(X)
+for_compiling = "numba.np.arraymath", "numba.cpython.unicode", "scipy.linalg"
+print(json.dumps([name for name in for_compiling if name in sys.modules]))
+"""
+
+
+def test_what_comes_from_the_cache_needs_no_compiler() -> None:
+    """It would be half a second and 40 MB of imports."""
+    root = Path(fastmlp.__file__).parent.parent
+    run_python(TRAIN, root, None)  # in case that the cache is empty
+    assert run_python(TRAIN, root, None) == []
 
 
 def test_all_source_files_count(copy: Path) -> None:
