@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from . import callbacks, losses, metrics, optimizers, schedules
+from . import callbacks, datasets, losses, metrics, optimizers, schedules
 from .activations import register_activation
 from .augmentation import Augmentation
 from .callbacks import Callback, Checkpoint, CSVLogger, EarlyStopping, LearningRateLogger, StopOnNaN
@@ -58,6 +58,7 @@ __all__ = [
     "StopOnNaN",
     "Trainer",
     "callbacks",
+    "datasets",
     "get_num_threads",
     "gradient_check",
     "losses",
@@ -73,7 +74,14 @@ __all__ = [
 ]
 
 
+ESTIMATORS = ("MLPClassifier", "MLPRegressor")  # imported when asked for: they need scikit-learn
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *ESTIMATORS]
+
+
 def __getattr__(name: str) -> Any:
-    if name in ("MLPClassifier", "MLPRegressor"):  # they need scikit-learn
+    if name in ESTIMATORS:
         return getattr(importlib.import_module(".sklearn", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -44,6 +44,16 @@ ACTIVATIONS = {
 }
 
 
+# From which number to which the outputs go, where that is not all of them.
+RANGES = {
+    "sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu": (0.0, np.inf), "softplus": (0.0, np.inf),
+    "exponential": (0.0, np.inf), "step": (0.0, 1.0), "sign": (-1.0, 1.0),
+}
+
+# Those whose derivative is 0 everywhere.
+FLAT = ("step", "sign")
+
+
 def register_activation(name: str, value: Callable[[float], float], derivative: Callable[[float], float]) -> None:
     """Make an activation of one's own known by a name.
 

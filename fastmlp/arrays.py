@@ -72,7 +72,8 @@ def as_numeric(name: str, values: Any, allowed: str) -> NDArray[Any]:
     except ValueError as problem:  # rows of different lengths
         raise ValueError(f"{name} must be {allowed}: {problem}") from None
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be {allowed}, got dtype {array.dtype}")
+        got = f"dtype {array.dtype}" if array.ndim else type(values).__name__
+        raise TypeError(f"{name} must be {allowed}, got {got}")
     return array
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .activations import ACTIVATIONS
 from .architecture import check_weights
 from .augmentation import Augmentation
 from .callbacks import callback_states
@@ -64,7 +63,6 @@ def load_trainer(kind: type[AnyTrainer], path: str | os.PathLike[str], schedule:
     """Read a checkpoint; see `Trainer.load`."""
     shapes, description = read_model_header(path)
     with damage_reported(path, "checkpoint"):
-        _check_registered(description)
         MLP._described(description, shapes)  # before any tensor is read
     tensors, description, encoded = read_checkpoint_file(path)
     of_training = {name: tensors.pop(name) for name in list(tensors) if name.startswith(TRAINING_PREFIX)}
@@ -222,15 +220,6 @@ def _check_kind(name: str, value: Any, *kinds: type) -> Any:
     if not isinstance(value, kinds):
         raise TypeError(f"{name} must be {' or '.join(kind.__name__ for kind in kinds)}, got {value!r}")
     return value
-
-
-def _check_registered(description: dict[str, Any]) -> None:
-    """Say what to do about an activation that is not known."""
-    for layer in description["layers"]:
-        name = layer.get("activation") if isinstance(layer, dict) else None
-        if isinstance(name, str) and name not in ACTIVATIONS:
-            raise ValueError(f"activation {name!r} is not known; one of your own must be registered by "
-                             "register_activation before")
 
 
 def _check_state(tensors: dict[str, Array], model: MLP, optimizer: Optimizer) -> list[list[Array]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .activations import RANGES
 from .arrays import Source, Targets, check_inputs, check_weights, require_finite
 from .callbacks import (
     Checkpoint,
@@ -126,7 +128,17 @@ def _check_arrays(trainer: Trainer, X: Any, y: Any, sample_weight: Any, class_we
     if searched:
         require_finite("X", source.array, model.dtype)
     targets = trainer.loss.check_targets(y, source.rows, model.outputs, model.dtype, sample_weight, class_weight)
+    if trainer.loss.output is None and model.output in RANGES:
+        _warn_of_range(targets.source.array, model.output)
     return (source, targets), searched
+
+
+def _warn_of_range(y: Any, output: str) -> None:
+    """Warn if there are targets that the output activation cannot give."""
+    (low, high), least, most = RANGES[output], float(y.min()), float(y.max())
+    if least < low or most > high:
+        warnings.warn(f"y has values from {least:g} to {most:g}, but a model with output={output!r} gives values from "
+                      f"{low:g} to {high:g} only; output='identity' gives any", stacklevel=5)
 
 
 def _check_resume(trainer: Trainer, resume: Any, epochs: int) -> bool:

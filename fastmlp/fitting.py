@@ -312,7 +312,7 @@ class Fit:
             record |= {f"val_{name}": value for name, value in trainer._evaluate(*self.validation).items()}
         self.losses.clear()
         trainer.epochs = self.first_epoch + epoch + 1
-        trainer.history.records.append(record.copy())
+        trainer.history.records.append(record)
         trainer.schedule.after_epoch(record, (epoch + 1) * self.steps_per_epoch - 1, self._span())
         if bar is not None:
             shown = {name: f"{record[name]:.4f}" for name in ("loss", "val_loss", "val_accuracy") if name in record}
@@ -332,11 +332,14 @@ class Fit:
         step = self.first_step + last
         epoch = self.first_epoch + step // self.steps_per_epoch
         loss = float(self.call.kept(layout.LOSSES)[last - int(self.call.context[layout.FIRST_STEP])])
+        if (step + 1) % self.steps_per_epoch:  # else the epoch has its record
+            rate = float(self._rates(step, step + 1)[0])
+            self.trainer.history.append({"epoch": epoch, "loss": loss, "learning_rate": rate})
         of_all = "" if self.steps_per_epoch == ENDLESS else f" of {self.steps_per_epoch}"
         warnings.warn(
             f"training stopped: the loss is {loss} in epoch {epoch}, step {step % self.steps_per_epoch}{of_all}. "
             f"Try a smaller learning_rate than {self.trainer.learning_rate:g}, standardised "
-            "inputs, or dtype='float64'; the model's weights are of no use any more.",
+            "inputs, or dtype='float64'; the weights are of no use any more, unless EarlyStopping restores others.",
             DivergenceWarning,
             stacklevel=5,
         )

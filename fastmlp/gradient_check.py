@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .kernels.layout import array_names
+from .losses import Loss
 from .model import MLP, check_seed
 from .validation import check_integer, check_number
 
@@ -104,7 +105,7 @@ def gradient_check(
     model: MLP,
     X: Any,
     y: Any,
-    loss: str = "cross_entropy",
+    loss: str | Loss = "cross_entropy",
     *,
     epsilon: float | None = None,
     samples: int | None = 100,
@@ -123,8 +124,8 @@ def gradient_check(
         A few dozen rows will do: the loss of all of them is computed four times for each parameter checked.
     y : array
         Targets, as in `Trainer.fit`.
-    loss : str
-        Name of the loss; default "cross_entropy".
+    loss : str or Loss
+        As in `Trainer`; default "cross_entropy".
     epsilon : float, optional
         From 1e-12 to 0.1: a parameter w is moved by h = epsilon * max(1, |w|) each way. By default the cube root of
         the machine epsilon, 6e-6, where rounding errors (of order machine epsilon / h) and what the difference
@@ -202,7 +203,7 @@ def gradient_check(
 class _Probe:
     """The loss of a model with one parameter moved."""
 
-    def __init__(self, model: MLP, X: Array, y: Array, loss: str) -> None:
+    def __init__(self, model: MLP, X: Array, y: Array, loss: str | Loss) -> None:
         self.model = model
         self.data = X, y, loss
         self.weights = model.get_weights()

@@ -68,20 +68,23 @@ class History:
     def __getitem__(self, key: int) -> dict[str, Any]: ...
 
     @overload
+    def __getitem__(self, key: slice) -> list[dict[str, Any]]: ...
+
+    @overload
     def __getitem__(self, key: str) -> list[Any]: ...
 
-    def __getitem__(self, key: int | str) -> dict[str, Any] | list[Any]:
-        """The record at a position, or the values of a name by epoch.
+    def __getitem__(self, key: int | slice | str) -> dict[str, Any] | list[Any]:
+        """The record at a position, those of a slice, or the values of a name by epoch.
 
         Parameters
         ----------
-        key : int or str
-            A position in the list of records (negative: from the end), or the name of a value.
+        key : int, slice or str
+            A position in the list of records (negative: from the end), a slice of it, or the name of a value.
 
         Returns
         -------
         dict or list
-            The record; or a list as long as the history, None where a record lacks the name.
+            The record; the records; or a list as long as the history, None where a record lacks the name.
 
         Raises
         ------

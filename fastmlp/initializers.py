@@ -94,7 +94,7 @@ INITIALIZERS: dict[str, Callable[[int, int, np.random.Generator], Weights]] = {
 }
 
 # Activations that let about half of the signal through: "auto" starts them with He's larger weights.
-_RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu")
+_RECTIFIERS = ("relu", "leaky_relu", "prelu", "elu", "gelu", "silu")
 
 
 def _automatic(activation: str) -> str:
@@ -137,7 +137,7 @@ def initial_weights(
     ----------
     name : str
         A key of `INITIALIZERS`, or ``"auto"``: ``"he_normal"`` if the layer's activation is relu,
-        leaky_relu, elu, gelu or silu, ``"lecun_normal"`` if it is selu, else ``"glorot_uniform"``.
+        leaky_relu, prelu, elu, gelu or silu, ``"lecun_normal"`` if it is selu, else ``"glorot_uniform"``.
     inputs, units : int
         The layer's size, both at least 1.
     activation : str

@@ -37,8 +37,8 @@ class Dense:
         Slope of "leaky_relu" for negative inputs (default 0.01), alpha of "elu" (default 1.0), or slope that "prelu"
         begins with (default 0.25); from 0 to 10.
     initializer : str
-        How weights are drawn: "auto" (He normal for relu and its kin, LeCun normal for selu, else Glorot uniform), or a
-        name of `fastmlp.initializers.INITIALIZERS`. Biases begin at zero.
+        How weights are drawn: "auto" (He normal for relu, leaky_relu, prelu, elu, gelu and silu, LeCun normal for selu,
+        else Glorot uniform), or a name of `fastmlp.initializers.INITIALIZERS`. Biases begin at zero.
     dropout : float
         Probability that an output is set to zero in training, from 0 (default) to 0.999; those that are left are
         divided by 1 - dropout, so that nothing is to be done in prediction (Srivastava et al., 2014). Not for softmax,

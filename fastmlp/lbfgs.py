@@ -178,7 +178,7 @@ class Minimisation:
             record |= trainer._metrics(self.source, self.targets)
         if self.validation is not None:
             record |= {f"val_{name}": value for name, value in trainer._evaluate(*self.validation).items()}
-        trainer.history.append(record)
+        trainer.history.records.append(record)
         if self.bar is not None:
             shown = {name: f"{record[name]:.4f}" for name in ("loss", "val_loss", "val_accuracy") if name in record}
             self.bar.set_postfix(shown, refresh=False)

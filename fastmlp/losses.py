@@ -95,9 +95,13 @@ class CrossEntropy(_OfProbabilities):
 
     def check_y(self, y: Any, rows: int, outputs: int, dtype: np.dtype[Any]) -> Source:
         """Check labels or probabilities."""
-        if as_numeric("y", y, "labels or probabilities").ndim == 2:
-            return check_targets(y, rows, outputs, dtype, low=0.0, high=1.0, distribution=True)
-        return check_labels(y, rows, outputs)
+        allowed = f"labels of shape ({rows},), or probabilities of shape ({rows}, {outputs})"
+        array = as_numeric("y", y, allowed)
+        if array.ndim != 2:
+            return check_labels(y, rows, outputs)
+        if array.shape[1] != outputs:
+            raise ValueError(f"y must be {allowed}, got shape {array.shape}")
+        return check_targets(y, rows, outputs, dtype, low=0.0, high=1.0, distribution=True)
 
     def classes_of(self, source: Source) -> NDArray[np.int64]:
         """Return the labels, or the most probable classes."""
@@ -297,5 +301,7 @@ def check_loss(loss: Any, output: str) -> Loss:
     if not isinstance(loss, Loss) or type(loss) not in (*LOSS_KINDS, _UserLoss):
         raise TypeError(f"loss must be {allowed}, got {loss!r}")
     if loss.output is not None and loss.output != output:
-        raise ValueError(f"loss {loss.name!r} needs a model with output={loss.output!r}, got output={output!r}")
+        fitting = [kind.name for kind in LOSS_KINDS if kind.output == output]
+        hint = f", which goes with the loss {fitting[0]!r}" if fitting else ""
+        raise ValueError(f"loss {loss.name!r} needs a model with output={loss.output!r}, got output={output!r}{hint}")
     return loss

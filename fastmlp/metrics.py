@@ -35,7 +35,8 @@ def accuracy(y: Any, predicted: Any, sample_weight: Any = None) -> float:
     ----------
     y, predicted : arrays of shape (n,) or (n, outputs)
         Whole numbers, one label a row; or 0 and 1 for each of several outputs. The latter give the share of right
-        entries, which is Keras' binary accuracy; scikit-learn's ``accuracy_score`` would ask for whole rows.
+        entries, which is Keras' binary accuracy; scikit-learn's ``accuracy_score`` would ask for whole rows. One may
+        be (n,) where the other is (n, 1), as the predictions of a model with one output are.
     sample_weight : array of shape (n,), optional
         How much each row counts: numbers of at least 0, not all 0. By default all count the same.
 
@@ -151,7 +152,7 @@ def confusion_matrix(y: Any, predicted: Any, classes: int, sample_weight: Any = 
     Parameters
     ----------
     y, predicted : arrays of shape (n,)
-        Labels from 0 to classes - 1.
+        Labels from 0 to classes - 1; 0 and 1 may be of shape (n, 1).
     classes : int
         Number of classes, from 1 to 2**24, the most that a model can have.
     sample_weight : array of shape (n,), optional
@@ -420,13 +421,20 @@ def _check_labels(name: str, values: Any) -> Array:
 
 def _check_label_pair(y: Any, predicted: Any) -> tuple[Array, Array]:
     y, predicted = _check_labels("y", y), _check_labels("predicted", predicted)
+    if y.ndim != predicted.ndim:
+        y, predicted = _as_labels(y), _as_labels(predicted)
     _require_same_shape(y, predicted)
     return y, predicted
 
 
+def _as_labels(values: Array) -> Array:
+    """Return truth values of one output, (n, 1), as labels (n,); all else as it is."""
+    return values[:, 0].astype(np.int64) if values.ndim == 2 and values.shape[1] == 1 else values
+
+
 def _check_classes(name: str, values: Any, classes: int) -> Array:
     """Return labels (n,) from 0 to classes - 1 as int64."""
-    labels = _check_labels(name, values)
+    labels = _as_labels(_check_labels(name, values))
     allowed = f"labels from 0 to {classes - 1} of shape (n,)"
     if labels.ndim != 1:
         raise ValueError(f"{name} must be {allowed}, got shape {labels.shape}")

@@ -62,7 +62,7 @@ class MLP:
     dtype : str or dtype
         "float32" (default) or "float64": of parameters, arithmetic and outputs.
     seed : int or None
-        Of the initial weights; the same seed gives the same weights. None takes another one each time.
+        Of the initial weights, default 0; the same seed gives the same weights. None takes another one each time.
     input_mean, input_std : float or array of shape (inputs,)
         The network computes on ``(X - input_mean) / input_std``; default 0 and 1. They are stored with the model, as
         arrays (inputs,) that cannot be changed.
@@ -264,7 +264,8 @@ class MLP:
         -------
         array
             With softmax output the most probable class of each row, int64 (n,); with sigmoid outputs 0 or 1 for each,
-            int64 (n, outputs); else the outputs (n, outputs).
+            int64 (n, outputs); else the outputs (n, outputs). With one output that is (n, 1): ``predict(X)[:, 0]`` is
+            what to compare with an array (n,), which NumPy would otherwise spread to (n, n).
 
         Raises
         ------
@@ -400,7 +401,7 @@ class MLP:
 
         A file of a few bytes may describe layers of any size, and a large one may hold anything.
         """
-        layers = [LAYERS[layer.pop("kind", "dense")](**layer) for layer in map(dict, description["layers"])]
+        layers = [_layer_from(dict(layer)) for layer in description["layers"]]
         model = cls.__new__(cls)
         model._inputs, described = check_layers([description["inputs"], *layers])
         if any(isinstance(layer, Dense) and layer.activation is None for layer in described):
@@ -453,6 +454,15 @@ class MLP:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(self._from_description(state["description"], state["tensors"]).__dict__)
+
+
+def _layer_from(description: dict[str, Any]) -> Layer:
+    """Return a layer from what `MLP._describe` says of it."""
+    name = description.get("activation")
+    if isinstance(name, str) and name not in ACTIVATIONS:
+        raise ValueError(f"activation {name!r} is not known; one of your own must be registered by "
+                         "register_activation before")
+    return LAYERS[description.pop("kind", "dense")](**description)
 
 
 SKLEARN_ACTIVATIONS = {  # scikit-learn's names

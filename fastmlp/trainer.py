@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import engine, lbfgs
+from .activations import FLAT
+from .architecture import activation_of
 from .arrays import Source, Targets, check_inputs
 from .augmentation import Augmentation
 from .by_hand import StepByHand
@@ -76,7 +79,8 @@ class Trainer:
         instance such as ``Adam(beta_1=0.8)``. Or "lbfgs", which trains on the whole set at once and does without
         learning_rate, batch_size, accumulation and seed (`fastmlp.optimizers.LBFGS`).
     learning_rate : float
-        Above 0; default 1e-3. With a schedule the highest rate; a function gives rates of its own.
+        Above 0; default 1e-3, which suits Adam and its kin. "sgd", "momentum" and "nesterov" usually want 0.01 to 0.5,
+        "adagrad" 0.01, "adadelta" 1. With a schedule the highest rate; a function gives rates of its own.
     schedule : str, Schedule, callable or None
         None (default) or "constant", "step", "exponential", "inverse_scaling", "cosine", "cosine_restarts",
         "one_cycle", "reduce_on_plateau", an instance from `fastmlp.schedules` such as ``WarmUp(epochs=1,
@@ -142,6 +146,11 @@ class Trainer:
         weight_decay, clipping, input_dropout, input_noise, augmentation, dropout and max_norm of layers; and schedules.
     ImportError
         With "lbfgs", if SciPy is missing.
+
+    Warns
+    -----
+    UserWarning
+        If layers will not learn whatever the data: those with or below "step" or "sign", and "softmax" of one unit.
     """
 
     def __init__(
@@ -187,6 +196,7 @@ class Trainer:
         self.accumulation = accumulation
         self.metrics = check_metrics(metrics, model.output)
         self.seed = check_seed(seed)
+        _warn_of_flat_layers(model)
         if isinstance(self.optimizer, LBFGS):
             lbfgs.require_scipy()
             lbfgs.check_settings(self)
@@ -221,6 +231,10 @@ class Trainer:
             value = check_integer(name, value, low=0, high=MOST_STEPS)
         object.__setattr__(self, name, value)
 
+    def __repr__(self) -> str:
+        return (f"Trainer({self.model!r}, loss={self.loss.name!r}, optimizer={self.optimizer!r}, "
+                f"learning_rate={self.learning_rate:g}, batch_size={self.batch_size}, epochs={self.epochs})")
+
     def _set(self, name: str, value: Any) -> None:
         """Check and set a setting, and tell the call of `fit` that is running, if it may be changed then."""
         running = self.__dict__.get("_running")
@@ -241,7 +255,7 @@ class Trainer:
         X: Any,
         y: Any = None,
         epochs: int = 10,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, Any] | tuple[Any, Any, Any] | None = None,
         validation_split: float = 0.0,
         callbacks: Iterable[Any] | None = None,
         progress: bool = True,
@@ -316,7 +330,10 @@ class Trainer:
         Warns
         -----
         DivergenceWarning
-            If the loss is infinite or NaN; training then stops.
+            If the loss is infinite or NaN; training then stops. The record of an epoch that did not come to its end has
+            that loss, and neither metrics nor values of the validation data.
+        UserWarning
+            If a loss for numbers has targets outside of what the output activation can give.
 
         Notes
         -----
@@ -448,6 +465,8 @@ class Trainer:
 
     def compute_loss(self, y: Any, sample_weight: Any = None) -> float:
         """Return the mean loss of the outputs that `forward` gave, and take note of the targets for `backward`.
+
+        So it is the loss without dropout and noise; `step` returns that with them.
 
         Parameters
         ----------
@@ -646,6 +665,18 @@ class Trainer:
         if self._choice is None or not self._choice.suits(work, many):
             self._choice = engine.ThreadChoice(network.dtype, work, many)
         return self._choice
+
+
+def _warn_of_flat_layers(model: MLP) -> None:
+    """Warn if gradient descent cannot change the weights of some layers, whatever the data."""
+    for number, layer in enumerate(model.layers):
+        name = activation_of(layer)
+        if name in FLAT:
+            warnings.warn(f"layer {number} has the activation {name!r}, whose derivative is 0: the weights of this "
+                          "layer and those below it will not learn", stacklevel=3)
+        elif name == "softmax" and layer.units == 1:
+            warnings.warn(f"layer {number} has the activation 'softmax' and one unit, whose output is always 1: "
+                          "nothing will be learned; for two classes take 'sigmoid', or two units", stacklevel=3)
 
 
 def _check_augmentation(augmentation: Any, inputs: int) -> Augmentation | None:

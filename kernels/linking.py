@@ -223,11 +223,13 @@ def kernel_table(dtype: np.dtype[Any], *needed: Kernel) -> np.ndarray:
 
     Kernels on demand have address 0 until they were `needed`; it is always the same array.
     """
+    from .compilation import compile_missing  # which needs this module
+
     dtype = np.dtype(dtype)
     kind = FLOATS[dtype]
     if dtype not in _tables:
         always = [entry for entry in KERNELS if not entry.on_demand]
-        _compile_missing([*always, *needed], kind)
+        compile_missing([*always, *needed], kind)
         table = np.zeros(MOST_KERNELS, np.int64)
         for entry in always:
             table[entry.slot] = entry.address(kind)
@@ -237,9 +239,3 @@ def kernel_table(dtype: np.dtype[Any], *needed: Kernel) -> np.ndarray:
         if table[entry.slot] == 0:
             table[entry.slot] = entry.address(kind)
     return table
-
-
-def _compile_missing(entries: list[Kernel], kind: types.Float) -> None:
-    from .compilation import compile_missing
-
-    compile_missing(entries, kind)

@@ -536,6 +536,8 @@ def test_names_that_are_not_registered(tmp_path: Path, monkeypatch: pytest.Monke
         patch.delitem(ACTIVATIONS, "checkpoint_cube")
         with pytest.raises(ModelFileError, match=r"activation 'checkpoint_cube' .* registered by register_activation"):
             Trainer.load(tmp_path / "c")
+        with pytest.raises(ModelFileError, match=r"activation 'checkpoint_cube' .* registered by register_activation"):
+            MLP.load(tmp_path / "c")
     with monkeypatch.context() as patch:
         patch.delitem(LOSSES, "checkpoint_fourth_power")
         with pytest.raises(ModelFileError, match=r"loss must be .* got 'checkpoint_fourth_power'.* by register_loss"):

@@ -25,6 +25,7 @@ def test_rows(history: History) -> None:
     assert history[0] == {"epoch": 0, "loss": 0.5, "accuracy": 0.75}
     assert history[-1] == {"epoch": 2, "loss": 0.123456789, "val_loss": 0.3}
     assert list(history) == history.records == [history[0], history[1], history[2]]
+    assert history[1:] == history.records[1:]
     with pytest.raises(IndexError):
         history[3]
 

@@ -61,7 +61,7 @@ def test_zeros() -> None:
     assert not draw("zeros").any()
 
 
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu", "gelu", "silu"])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "prelu", "elu", "gelu", "silu"])
 def test_auto_is_he_normal_for_rectifiers(activation: str) -> None:
     np.testing.assert_array_equal(draw("auto", activation), draw("he_normal"))
 

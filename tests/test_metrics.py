@@ -220,6 +220,16 @@ def test_labels_of_any_dtype(dtype: Any) -> None:
     assert metrics.confusion_matrix(y, predicted, 2).tolist() == [[1, 1], [0, 2]]
 
 
+def test_predictions_of_one_output_go_with_labels_of_one_axis() -> None:
+    y, predicted = np.array([0, 1, 1, 0]), np.array([1, 1, 1, 0])
+    column = predicted[:, np.newaxis]
+    for pair in ((y, column), (y[:, np.newaxis], predicted)):
+        assert metrics.accuracy(*pair) == 0.75
+        assert metrics.f1(*pair) == metrics.f1(y, predicted)
+        assert metrics.f1(*pair, "binary") == pytest.approx(0.8)
+        assert metrics.confusion_matrix(*pair, 2).tolist() == [[1, 1], [0, 2]]
+
+
 BAD_LABELS = [
     ({"y": ["cat", "dog"]}, TypeError, "y must .* got dtype"),
     ({"y": [0.5, 1.0]}, ValueError, "y must .* got 0.5"),
@@ -231,12 +241,13 @@ BAD_LABELS = [
     ({"y": np.zeros((2, 1, 1))}, ValueError, r"y must .* got shape \(2, 1, 1\)"),
     ({"y": [[0, 2], [1, 0]]}, ValueError, "y must .* got 2"),
     ({"predicted": [0, 1, 1]}, ValueError, r"predicted must have the shape of y, \(2,\), got \(3,\)"),
-    ({"predicted": [[0], [1]]}, ValueError, r"predicted must have the shape of y, \(2,\), got \(2, 1\)"),
+    ({"predicted": [[0], [1], [1]]}, ValueError, r"predicted must have the shape of y, \(2,\), got \(3,\)"),
+    ({"predicted": [[0, 0], [1, 1]]}, ValueError, r"predicted must have the shape of y, \(2,\), got \(2, 2\)"),
     ({"sample_weight": [1.0]}, ValueError, r"sample_weight must .* shape \(2,\), got shape \(1,\)"),
     ({"sample_weight": [1.0, -1.0]}, ValueError, "sample_weight must .* got -1"),
     ({"sample_weight": [1.0, math.nan]}, ValueError, "sample_weight must .* got nan"),
     ({"sample_weight": [0, 0]}, ValueError, "sample_weight must .* got only 0"),
-    ({"sample_weight": "1"}, TypeError, "sample_weight must .* got dtype"),
+    ({"sample_weight": "1"}, TypeError, "sample_weight must .* got str"),
 ]
 
 
@@ -262,7 +273,7 @@ def test_labels_are_checked(function: Callable[..., float], arguments: dict[str,
         (metrics.confusion_matrix, {"classes": 2.0}, TypeError, "classes must .* got 2.0"),
         (metrics.confusion_matrix, {"classes": 2, "y": [0, 2]}, ValueError, "y must .* 0 to 1 .* got 2"),
         (metrics.confusion_matrix, {"classes": 2, "predicted": [0, -1]}, ValueError, "predicted must .* got -1"),
-        (metrics.confusion_matrix, {"classes": 2, "y": [[0], [1]]}, ValueError, r"y must .* got shape \(2, 1\)"),
+        (metrics.confusion_matrix, {"classes": 2, "y": [[0, 1]]}, ValueError, r"y must .* got shape \(1, 2\)"),
         (metrics.confusion_matrix, {"classes": 2, "y": [0]}, ValueError, "predicted must have the shape of y"),
     ],
 )

@@ -323,6 +323,10 @@ def test_the_names_of_the_design_are_there() -> None:
             "ModelFileError", "DivergenceWarning", "get_num_threads", "set_num_threads"} <= set(fastmlp.__all__)
 
 
+def test_names_that_are_imported_on_demand_are_listed() -> None:
+    assert {"MLPClassifier", "MLPRegressor", *fastmlp.__all__} <= set(dir(fastmlp))
+
+
 def test_version() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc|\.dev|\.post)\d+)?", fastmlp.__version__)
 

@@ -1156,8 +1156,12 @@ def test_divergence_stops_training_and_says_where(slices: str, watched: bool, re
     assert "learning_rate than 2" in message
     assert warning.filename == __file__
     assert trainer.steps == step + 1
-    assert len(trainer.history) in (step // 4, (step + 1) // 4)
+    # The epoch that did not come to its end has a record, too, but is not shown to callbacks: there is nothing to save.
+    assert trainer.history["epoch"] == list(range(step // 4 + 1))
+    assert not math.isfinite(trainer.history[-1]["loss"])
+    assert trainer.history[-1]["learning_rate"] == 2.0
     if watched:
+        assert sum(event == "epoch_end" for _, event, _, _ in calls) == (step + 1) // 4
         assert calls[-1][1] == "train_end"
     # All that is left to do is to begin again, with the same trainer or another.
     trainer.model.set_weights(MLP([5, 6, 2], output="identity").get_weights())
@@ -1417,11 +1421,69 @@ def test_losses_and_the_outputs_they_need(output: str) -> None:
         if output == needed:
             Trainer(model, loss)
         else:
-            with pytest.raises(ValueError, match=f"^loss '{loss}' needs a model with output='{needed}'"):
+            with pytest.raises(ValueError, match=f"^loss '{loss}' needs a model with output='{needed}'") as caught:
                 Trainer(model, loss)
+            assert ("goes with the loss" in str(caught.value)) == (output in ("softmax", "sigmoid", "exponential"))
     for loss, needed in OUTPUTS.items():
         if needed == "identity":
             Trainer(model, loss)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("layers", "message"), [
+    ([5, Dense(4, "step"), 3], "layer 0 has the activation 'step', whose derivative is 0"),
+    ([5, 4, Dense(3, "sign"), Dense(2, "identity")], "layer 1 has the activation 'sign', whose derivative is 0"),
+    ([5, 4, Dense(1, "softmax")], "layer 1 has the activation 'softmax' and one unit, whose output is always 1"),
+])
+def test_layers_that_cannot_learn_are_warned_of(layers: list[Any], message: str) -> None:
+    loss = "cross_entropy" if MLP(layers).output == "softmax" else "mean_squared_error"
+    with pytest.warns(UserWarning, match=message) as caught:
+        Trainer(MLP(layers), loss)
+    assert [warning.filename for warning in caught] == [__file__]
+    Trainer(MLP([5, Dense(4, "softmax"), Dense(2, "softmax")]))
+
+
+@pytest.mark.parametrize(("output", "targets", "reach"), [
+    ("sigmoid", [-0.5, 0.5], "0 to 1"), ("softmax", [0.5, 1.5], "0 to 1"), ("tanh", [-2.0, 0.0], "-1 to 1"),
+    ("relu", [-1.0, 8.0], "0 to inf"), ("softplus", [-1.0, 8.0], "0 to inf"), ("exponential", [-1.0, 8.0], "0 to inf"),
+])
+def test_targets_that_the_output_cannot_give_are_warned_of(output: str, targets: list[float], reach: str) -> None:
+    X, y = make_data(50, 5, 3)[0], np.resize(targets, (50, 2))
+    with pytest.warns(UserWarning, match=f"y has values from {min(targets):g} to {max(targets):g}, but .*"
+                      f"output='{output}' gives values from {reach} only") as caught:
+        Trainer(MLP([5, 2], output=output), "huber", learning_rate=1e-6).fit(X, y, epochs=1, progress=False)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_targets_that_the_output_can_give_are_not_warned_of() -> None:
+    X = make_data(50, 5, 3)[0]
+    for output, targets in (("sigmoid", [0, 1]), ("tanh", [-1, 1]), ("relu", [0, 9]), ("identity", [-9, 9])):
+        Trainer(MLP([5, 2], output=output), "huber").fit(X, np.resize(targets, (50, 2)), epochs=1, progress=False)
+
+
+def test_what_is_said_of_targets_of_another_kind() -> None:
+    X, y = make_data(50, 5, 3)
+    trainer = Trainer(MLP([5, 3]))
+    both = r"labels of shape \(50,\), or probabilities of shape \(50, 3\)"
+    for wrong, error, got in ((y[:, np.newaxis], ValueError, r"shape \(50, 1\)"), (None, TypeError, "NoneType"),
+                              (y.astype(object), TypeError, "dtype object")):
+        with pytest.raises(error, match=f"^y must be {both}, got {got}$"):
+            trainer.fit(X, wrong, progress=False)
+
+
+def test_what_callbacks_add_to_the_logs_is_in_the_history() -> None:
+    X, y = make_data(50, 5, 3)
+    seen = []
+    trainer = Trainer(MLP([5, 3]))
+    trainer.fit(X, y, epochs=2, progress=False, callbacks=[
+        lambda trainer, logs: logs.update(twice=2 * logs["loss"]), lambda trainer, logs: seen.append(logs["twice"])])
+    assert seen == trainer.history["twice"] == [2 * loss for loss in trainer.history["loss"]]
+
+
+def test_a_trainer_is_shown_with_what_it_is_made_of() -> None:
+    shown = repr(Trainer(MLP([5, 3]), learning_rate=0.5))
+    assert shown == (f"Trainer({MLP([5, 3])!r}, loss='cross_entropy', optimizer={Adam()!r}, learning_rate=0.5, "
+                     "batch_size=32, epochs=0)")
 
 
 def test_defaults() -> None:

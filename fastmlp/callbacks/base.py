@@ -14,7 +14,8 @@ class Callback:
     Every method gets the trainer and `logs`, a dict of what is known at that point. ``trainer.model`` is the model;
     setting ``trainer.stop_training = True`` ends training after the epoch, and settings, such as
     ``trainer.learning_rate``, count from the next epoch (see `Trainer`). In `on_epoch_end` the logs are the epoch's
-    record in the history: ``epoch``, ``loss``, ``val_loss`` and so on.
+    record in the history: ``epoch``, ``loss``, ``val_loss`` and so on. What a callback adds to them is in the history,
+    and there for the callbacks behind it.
     """
 
     def on_train_begin(self, trainer: Any, logs: dict[str, Any]) -> None:

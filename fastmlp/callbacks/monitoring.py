@@ -31,7 +31,7 @@ def check_watched(monitor: str, names: Iterable[str]) -> None:
         return
     shown = ", ".join(map(repr, names)) or "none"
     message = f"monitor must be the name of a value in the logs ({shown}), got {monitor!r}"
-    if monitor.startswith("val_"):
+    if monitor.startswith("val_") and not any(name.startswith("val_") for name in names):
         message += "; values that begin with 'val_' need validation_data or validation_split in fit"
     raise ValueError(message)
 
