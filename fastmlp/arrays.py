@@ -6,6 +6,7 @@ rows are contiguous, at any distance from one another. Everything else that is r
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,6 +68,9 @@ class Targets:
 
 def as_numeric(name: str, values: Any, allowed: str) -> NDArray[Any]:
     """Return `values` as an array of real numbers, or raise TypeError."""
+    masked = sys.modules.get("numpy.ma")  # a masked array is there only if its module is
+    if masked is not None and isinstance(values, masked.MaskedArray):
+        raise TypeError(f"{name} must be {allowed}, got a masked array; fill in what is masked, or leave it out")
     try:
         array = np.asarray(values)
     except ValueError as problem:  # rows of different lengths

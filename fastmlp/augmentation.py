@@ -65,15 +65,19 @@ class Augmentation:
     def __post_init__(self) -> None:
         if not isinstance(self.shape, tuple) or len(self.shape) != 2:
             raise TypeError(f"shape must be a tuple of a height and a width, got {self.shape!r}")
-        for name, side in zip(("height", "width"), self.shape, strict=True):
-            check_integer(f"the {name} in shape", side, 1, LARGEST_SIDE)
-        check_number("shift", self.shift, low=0.0, high=1e6)
-        check_number("rotation", self.rotation, low=0.0, high=180.0)
-        check_number("scaling", self.scaling, low=0.0, high=1.0, below=True)
-        check_number("shear", self.shear, low=0.0, high=90.0, below=True)
-        check_number("elastic_alpha", self.elastic_alpha, low=0.0, high=1e6)
-        check_number("elastic_sigma", self.elastic_sigma, low=0.1, high=1e4)
-        check_number("noise", self.noise, low=0.0, high=1e6)
+        checked: dict[str, Any] = {
+            "shape": tuple(check_integer(f"the {name} in shape", side, 1, LARGEST_SIDE)
+                           for name, side in zip(("height", "width"), self.shape, strict=True)),
+            "shift": check_number("shift", self.shift, low=0.0, high=1e6),
+            "rotation": check_number("rotation", self.rotation, low=0.0, high=180.0),
+            "scaling": check_number("scaling", self.scaling, low=0.0, high=1.0, below=True),
+            "shear": check_number("shear", self.shear, low=0.0, high=90.0, below=True),
+            "elastic_alpha": check_number("elastic_alpha", self.elastic_alpha, low=0.0, high=1e6),
+            "elastic_sigma": check_number("elastic_sigma", self.elastic_sigma, low=0.1, high=1e4),
+            "noise": check_number("noise", self.noise, low=0.0, high=1e6),
+        }
+        for name, value in checked.items():  # as plain Python numbers, which a file can hold
+            object.__setattr__(self, name, value)
 
     @property
     def inputs(self) -> int:

@@ -57,8 +57,7 @@ class StepByHand:
         if self.gradients is not None:
             gradients[:count] = self.gradients
         self._run(call, self.source.rows)
-        call.forget(layout.X)
-        call.forget(layout.Y)
+        call.forget_data()
         self.gradients = gradients[:count].copy()
         self.rows_of_update += self.source.rows
 

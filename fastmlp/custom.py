@@ -65,6 +65,9 @@ def _value_of(name: str, function: Any, *arguments: float) -> float:
         raise TypeError(f"{name} must be a function of numbers that Numba can compile: {problem}") from None
     except TypeError as problem:
         raise TypeError(f"{name} must be a function of {len(arguments)} numbers: {problem}") from None
+    except Exception as problem:
+        raise ValueError(f"{name} must give a number for {', '.join(f'{number:.4g}' for number in arguments)}, but "
+                         f"raises {problem!r}") from None
     if isinstance(result, bool) or not isinstance(result, (int, float)):
         raise TypeError(f"{name} must return a number, got {result!r}")
     return float(result)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -26,15 +25,11 @@ from .kernels.simd import TILE_ROWS, TILE_VECTORS, lanes_of
 from .kernels.special import maxout, maxout_backward
 from .kernels.team import TEAM_SIZE
 from .kernels.threading_layer import CALL_TO_STEP, LEAST_PARALLEL_WORK
-from .kernels.tile import column_tile
 from .kernels.updates import COEFFICIENTS, LOSS_SCALE, SETTINGS
+from .thread_choice import ThreadChoice
 from .threads import get_num_threads, team_of
 
 Array = NDArray[Any]
-
-SLICE_SECONDS = 0.1  # compiled calls are cut to about this length, for progress and Ctrl-C
-TRIAL_SECONDS = 0.01  # length of the first slice, and of those that try another number of threads
-SECONDS_BETWEEN_TRIALS = (0.03, 0.5)  # at first, and at most
 
 # A small network with a large batch is trained in groups of rows (kernels.epoch); these decide when and how.
 LARGEST_GROUPED_NETWORK = 1 << 15  # parameters
@@ -164,6 +159,7 @@ class Call:
                 layer[layout.KEPT] = reserve(rows * int(layer[layout.PADDED]))
         if not training:  # evaluation leaves what the loss is derived by there
             table[-1, layout.DELTAS] = reserve(rows * int(table[-1, layout.PADDED]))
+        self.context[layout.STAGED] = reserve(rows * layout.round_up(inputs, lanes))
         self.context[layout.WORKSPACE_SIZE] = 0 if shared else size
         self.keep(layout.WORKSPACE, layout.aligned_zeros(size if shared else size * threads, dtype))
 
@@ -175,7 +171,6 @@ class Call:
         above = table[1:, layout.UNITS]
         self.context[layout.SCRATCH_PANEL] = reserve(width * (int(above.max(initial=0)) + 1))
         self.context[layout.SCRATCH_LINE] = reserve(inputs)
-        self.context[layout.SCRATCH_STAGED] = reserve(rows * layout.round_up(inputs, lanes))
         if augmentation is not None:
             self.context[layout.SCRATCH_IMAGE] = reserve(scratch_size(*augmentation.shape))
             self.context[layout.SCRATCH_AUGMENTED] = reserve(IMAGES_AT_ONCE * inputs)
@@ -209,10 +204,15 @@ class Call:
         """Return the array whose address a field of the context is."""
         return self._kept[place]
 
-    def forget(self, place: int) -> None:
-        """Let go of an array whose address is in the context."""
-        del self._kept[place]
-        self.context[place] = 0
+    def forget(self, *places: int) -> None:
+        """Let go of arrays whose addresses are in the context, if there are any."""
+        for place in places:
+            self._kept.pop(place, None)
+            self.context[place] = 0
+
+    def forget_data(self) -> None:
+        """Let go of the inputs, the targets and the weights of the samples."""
+        self.forget(layout.X, layout.Y, layout.WEIGHTS_OF_SAMPLES)
 
     def set_inputs(self, source: Source) -> None:
         self._kept[layout.X] = source
@@ -230,7 +230,10 @@ class Call:
         self.context[layout.Y_KIND] = source.kind
         self.context[layout.Y_STRIDE] = source.stride
         self.context[layout.LOSS] = targets.loss
-        self.context[layout.WEIGHTS_OF_SAMPLES] = 0 if targets.weights is None else address_of(targets.weights)
+        if targets.weights is None:
+            self.forget(layout.WEIGHTS_OF_SAMPLES)
+        else:
+            self.keep(layout.WEIGHTS_OF_SAMPLES, targets.weights)
         self.keep(layout.LOSS_PARAMETER, targets.parameter)
 
     def disturb_inputs(self, dropout: float, noise: float) -> None:
@@ -350,90 +353,6 @@ def threads_for_call(work: int) -> int:
     return threads_for(work // CALL_TO_STEP)
 
 
-@functools.cache
-def tile_speed(dtype: np.dtype[Any]) -> float:
-    """Multiply-adds a second of one core in the micro-kernel, measured."""
-    width = TILE_VECTORS * lanes_of(dtype.itemsize)
-    steps, tiles = 256, 32  # one call of tens of microseconds: that of a single tile is mostly Python
-    rows = TILE_ROWS * tiles
-    a, b, c = (np.ones(count, dtype) for count in (steps * rows, steps * width, rows * width))
-    kernels = kernel_table(dtype)
-    best = math.inf
-    for _ in range(50):
-        began = time.perf_counter()
-        column_tile(kernels, TILE_ROWS, TILE_VECTORS, tiles, steps, a, rows, b, c, 0)
-        best = min(best, time.perf_counter() - began)
-    return rows * width * steps / best
-
-
-class ThreadChoice:
-    """Chooses between one thread and all of them for calls of a kind, from how long they take.
-
-    On a machine of our own, a step above `LEAST_PARALLEL_WORK` gains by more threads. Where other programs want the
-    same processors it may lose by them, a thousandfold if the step is short: a thread that waits at a barrier waits
-    for one that is not running. And some pairs of cores are so far apart that small steps lose by it. So when a
-    call on all threads is slower than what one core does in the micro-kernel, the next one is run on one thread,
-    and the faster way is kept. All threads are tried again soon (another library's threads go on spinning for some
-    hundredths of a second after their work), and less and less often where they stay slower. Results do not depend on
-    the number of threads.
-
-    Parameters
-    ----------
-    dtype : of the network
-    work : int
-        Multiply-adds of a step, or of a prediction.
-    many : int
-        Number of threads to choose from.
-    """
-
-    def __init__(self, dtype: np.dtype[Any], work: int, many: int) -> None:
-        self.work = work
-        self.many = many
-        self.threads = self.many
-        self._suspect = 0.9 * tile_speed(dtype) if self.many > 1 else 0.0
-        self._speeds: dict[int, float] = {}
-        self._steps, self._seconds = 0, 0.0  # of calls since the last judgement
-        self._since_trial = 0.0
-        self._wait = SECONDS_BETWEEN_TRIALS[0]  # on one thread, until all of them are tried again
-        self._trial: int | None = None
-
-    def suits(self, work: int, many: int) -> bool:
-        """Whether this choice was made for calls like those, and the number of threads is still the same."""
-        return self.work == work and self.many == many
-
-    def next(self) -> tuple[int, float]:
-        """Return the number of threads of the next call and the seconds it may take."""
-        if self._trial is not None:
-            return self._trial, TRIAL_SECONDS
-        if self.threads != self.many:
-            return self.threads, min(SLICE_SECONDS, max(self._wait - self._since_trial, TRIAL_SECONDS))
-        return self.threads, SLICE_SECONDS if self._speeds else TRIAL_SECONDS
-
-    def report(self, threads: int, steps: int, seconds: float) -> None:
-        """Tell how long a call of `steps` steps, or predictions, took."""
-        # Calls that are shorter than a trial are judged together: a thread that slept is slow to begin.
-        self._steps, self._seconds = self._steps + steps, self._seconds + seconds
-        if self._seconds < 0.5 * TRIAL_SECONDS:
-            return
-        steps, seconds, self._steps, self._seconds = self._steps, self._seconds, 0, 0.0
-        self._speeds[threads] = steps * self.work / seconds
-        self._since_trial += seconds
-        if self._trial is not None:
-            self._trial, self._since_trial = None, 0.0
-            self.threads = max(self._speeds, key=lambda number: self._speeds[number])
-            if threads == self.many:  # the longer they have been slower, the less often they are tried
-                shortest, longest = SECONDS_BETWEEN_TRIALS
-                self._wait = shortest if self.threads == self.many else min(2.0 * self._wait, longest)
-        elif self.threads != self.many:
-            if self._since_trial >= self._wait:
-                self._trial = self.many
-        elif self._speeds[self.many] < self._speeds.get(1, 0.0):
-            self.threads, self._since_trial = 1, 0.0
-        elif self._speeds[self.many] < self._suspect and (
-                1 not in self._speeds or self._since_trial > SECONDS_BETWEEN_TRIALS[1]):
-            self._trial = 1
-
-
 def take_prediction_call(network: Network, samples: int, threads: int) -> Call:
     """Take this thread's call for predictions and evaluations, with room for `samples` rows on `threads` threads.
 
@@ -536,8 +455,8 @@ def evaluate(network: Network, source: Source, targets: Targets) -> tuple[float,
     call.keep(layout.HITS, hits)
     call.keep(layout.ROW_LOSSES, np.zeros(call.rows * call.threads))
     _timed(network, work, call.predict)
-    for place in (layout.X, layout.Y, layout.LOSSES, layout.HITS, layout.ROW_LOSSES):
-        call.forget(place)
+    call.forget_data()
+    call.forget(layout.LOSSES, layout.HITS, layout.ROW_LOSSES)
     network.calls.prediction = call
     total = source.rows if targets.weights is None else targets.weights.sum()
     return float(losses.sum() / total), float(hits.sum() / source.rows)

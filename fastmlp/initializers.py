@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from .validation import check_choice
+
 Weights = NDArray[np.float64]
 
 
@@ -119,13 +121,10 @@ def check_initializer(name: str) -> str:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If there is no initializer of that name; the message lists the allowed names.
     """
-    allowed = ["auto", *INITIALIZERS]
-    if name not in allowed:
-        raise ValueError(f"initializer must be one of {', '.join(map(repr, allowed))}, got {name!r}")
-    return name
+    return check_choice("initializer", name, ["auto", *INITIALIZERS])
 
 
 def initial_weights(

@@ -18,6 +18,8 @@ from .kernels import losses as codes
 from .kernels.batches import LABELS
 from .validation import check_number
 
+SMALLEST = float(np.finfo(np.float64).tiny)  # what is below, the kernels take for 0
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -53,8 +55,13 @@ class Loss:
         if class_weight is not None:
             by_class = class_weights(class_weight, self.classes_of(source), outputs)
             weights = by_class if weights is None else weights * by_class
-        if weights is not None and not weights.sum() > 0.0:
-            raise ValueError("sample_weight and class_weight must leave rows with a weight above 0, got none")
+        if weights is not None:
+            total = float(weights.sum())
+            if total == 0.0:
+                raise ValueError("sample_weight and class_weight must leave rows with a weight above 0, got none")
+            if not SMALLEST <= total < np.inf:
+                raise ValueError(f"sample_weight and class_weight must have a sum from {SMALLEST:.3g} to 1.8e308, got "
+                                 f"{total:g}")
         return Targets(source, self.kernel_code(dtype), np.array([self.parameter]), weights)
 
     def classes_of(self, source: Source) -> NDArray[np.int64]:

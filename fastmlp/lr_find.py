@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .losses import Loss
 from .model import MLP, check_seed
 from .optimizers import LBFGS, check_optimizer
+from .schedules import MOST_STEPS
 from .trainer import Trainer
 from .validation import check_integer, check_number
 
@@ -146,7 +147,7 @@ def lr_find(
         raise ValueError(f"optimizer must be one with a learning rate, got {optimizer!r}")
     lowest = check_number("lowest", lowest, low=0.0, above=True)
     highest = check_number("highest", highest, low=lowest, above=True)
-    steps = check_integer("steps", steps, low=2)
+    steps = check_integer("steps", steps, low=2, high=MOST_STEPS)
     smoothing = check_number("smoothing", smoothing, low=0.0, high=1.0, above=True)
     seed = check_seed(seed)
     rates = np.geomspace(lowest, highest, steps)

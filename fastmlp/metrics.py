@@ -22,6 +22,7 @@ from .validation import check_choice, check_integer
 Array = NDArray[Any]
 
 AVERAGES = ("binary", "macro", "micro", "weighted")
+RESERVED = ("epoch", "loss", "learning_rate", "samples_per_second", "message")  # names of other values in the history
 LARGEST_WHOLE = 2.0**53  # above it not every whole number is a float64
 
 
@@ -359,7 +360,7 @@ def check_metrics(metrics: Iterable[Any] | None, output: str) -> list[ModelMetri
     TypeError
         If `metrics` is no iterable of names and functions.
     ValueError
-        If a name is unknown, does not go with the output, is used twice, or is "loss".
+        If a name is unknown, does not go with the output, is used twice, or is that of another value in the history.
     """
     output = check_choice("output", output, ACTIVATIONS)
     allowed = "an iterable of names and functions f(y, outputs)"
@@ -376,8 +377,9 @@ def check_metrics(metrics: Iterable[Any] | None, output: str) -> list[ModelMetri
             metric = ModelMetric(entry.__name__, entry, _unchanged)
         else:
             raise TypeError(f"metrics must be {allowed} with a __name__, got {entry!r}")
-        if metric.name == "loss":
-            raise ValueError("metrics must not be named 'loss', which is always there, got 'loss'")
+        if metric.name in RESERVED or metric.name.startswith("val_"):
+            raise ValueError(f"metrics must not be named {', '.join(RESERVED)} or val_..., which the history has for "
+                             f"other values, got {metric.name!r}")
         if any(metric.name == other.name for other in checked):
             raise ValueError(f"metrics must have names of their own, got {metric.name!r} twice")
         checked.append(metric)

@@ -45,7 +45,7 @@ EPOCHS_SMALL, BATCH_SIZE_SMALL = 30, 8
 HELD_OUT = 12  # one training image in so many, the last ones, is kept for validation by default
 
 # Exit codes
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, INTERRUPTED = 0, 1, 130  # 2 is argparse's
 
 T = TypeVar("T")
 

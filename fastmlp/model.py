@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import os
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,6 +24,7 @@ from .architecture import (
     table_of,
 )
 from .arrays import as_numeric, check_inputs
+from .from_sklearn import model_of_estimator
 from .kernels import layout
 from .kernels.updates import WRITE_GRADIENT
 from .layers import Dense, Layer
@@ -132,22 +131,7 @@ class MLP:
         >>> model = MLP.from_sklearn(MLPClassifier().fit(X, y))
         >>> Trainer(model, learning_rate=1e-4).fit(X, y, epochs=10)
         """
-        if _is_estimator_of(f"{__package__}.sklearn", estimator):
-            own: MLP = _fitted(estimator, "model_")
-            return copy.deepcopy(own)
-        if not _is_estimator_of("sklearn.neural_network", estimator):
-            raise TypeError("estimator must be a fitted MLPClassifier or MLPRegressor of scikit-learn or fastmlp, "
-                            f"got {estimator!r}")
-        matrices, biases = _matrices_of(estimator), list(_fitted(estimator, "intercepts_"))
-        if len(biases) != len(matrices):
-            raise ValueError(f"estimator.intercepts_ must be {len(matrices)} arrays, got {len(biases)}")
-        hidden, output = (SKLEARN_ACTIVATIONS[check_choice(f"estimator.{name}", getattr(estimator, name),
-                                                           SKLEARN_ACTIVATIONS)]
-                          for name in ("activation", "out_activation_"))
-        dtype = "float32" if all(W.dtype == np.float32 for W in matrices) else "float64"
-        model = cls([len(matrices[0]), *(W.shape[1] for W in matrices)], hidden, output, dtype)
-        model.set_weights(array for pair in zip(matrices, biases, strict=True) for array in pair)
-        return model
+        return model_of_estimator(cls, estimator)
 
     def _sizes(self) -> list[int]:
         return [self._inputs, *(layer.units for layer in self._layers)]
@@ -463,38 +447,6 @@ def _layer_from(description: dict[str, Any]) -> Layer:
         raise ValueError(f"activation {name!r} is not known; one of your own must be registered by "
                          "register_activation before")
     return LAYERS[description.pop("kind", "dense")](**description)
-
-
-SKLEARN_ACTIVATIONS = {  # scikit-learn's names
-    "identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu", "softmax": "softmax",
-    "exp": "exponential"}
-
-
-def _is_estimator_of(module: str, estimator: Any) -> bool:
-    """Whether this is an MLPClassifier or MLPRegressor of a module; one that was not imported yet has none."""
-    loaded = sys.modules.get(module)
-    return isinstance(estimator, tuple(getattr(loaded, name, ()) for name in ("MLPClassifier", "MLPRegressor")))
-
-
-def _fitted(estimator: Any, attribute: str) -> Any:
-    """Return what an estimator has once it is fitted."""
-    if not hasattr(estimator, attribute):
-        raise ValueError(f"estimator must be fitted, got {estimator!r} without {attribute}")
-    return getattr(estimator, attribute)
-
-
-def _matrices_of(estimator: Any) -> list[Array]:
-    """Return the matrices of weights (inputs, units) of a fitted estimator of scikit-learn."""
-    matrices = []
-    for number, values in enumerate(_fitted(estimator, "coefs_")):
-        name, allowed = f"estimator.coefs_[{number}]", "an array of real numbers of shape (inputs, units)"
-        matrix = as_numeric(name, values, allowed)
-        if matrix.ndim != 2:
-            raise ValueError(f"{name} must be {allowed}, got shape {matrix.shape}")
-        matrices.append(matrix)
-    if not matrices:
-        raise ValueError("estimator.coefs_ must be one or more arrays, got none")
-    return matrices
 
 
 def _check_dtype(dtype: Any) -> np.dtype[Any]:

@@ -518,10 +518,13 @@ def step_rates(schedule: Schedule, learning_rate: float, steps: Steps, span: Spa
     Raises
     ------
     ValueError
-        If there is not one for each step.
+        If there is not one for each step, finite and at least 0.
     """
     rates = np.ascontiguousarray(schedule.rates(learning_rate, steps, span), np.float64)
     if rates.shape != steps.shape:
         raise ValueError(f"schedule must give an array of shape {steps.shape}, a learning rate for each step, got "
                          f"shape {rates.shape} from {schedule!r}")
+    if len(rates) and not 0.0 <= rates.min() <= rates.max() < np.inf:
+        wrong = rates[~((rates >= 0.0) & (rates < np.inf))][0]
+        raise ValueError(f"schedule must give finite numbers of at least 0, got {wrong} from {schedule!r}")
     return rates

@@ -40,6 +40,7 @@ from .metrics import check_metrics
 from .model import MLP, check_seed
 from .optimizers import LBFGS, check_optimizer
 from .schedules import MOST_STEPS, Schedule, Span, check_schedule, step_rates
+from .thread_choice import ThreadChoice
 from .validation import check_flag, check_integer, check_number
 
 FIRST_STEP = np.zeros(1, np.int64)
@@ -215,7 +216,7 @@ class Trainer:
         self._state = self._new_state()
         self._by_hand = StepByHand(self)
         self._step_call: engine.Call | None = None
-        self._choice: engine.ThreadChoice | None = None
+        self._choice: ThreadChoice | None = None
         self._running: Fit | lbfgs.Minimisation | None = None
         self._lock = threading.Lock()
         self._user: int | None = None  # the thread that has the lock
@@ -399,8 +400,7 @@ class Trainer:
                 call.train(engine.threads_for_call(engine.training_work(network, source.rows)))
             finally:
                 self.steps += int(call.context[layout.STEPS_DONE])
-                call.forget(layout.X)
-                call.forget(layout.Y)
+                call.forget_data()
             return float(call.kept(layout.LOSSES)[0])
 
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
@@ -610,11 +610,11 @@ class Trainer:
         self._set_optimizer(call)
         call.keep(layout.ORDER, np.arange(samples))
         call.context[layout.ORDER_EPOCH] = -1
-        call.context[layout.SEED] = self.seed
         return call
 
     def _set_optimizer(self, call: engine.Call) -> None:
         call.keep(layout.STATE, self._state)
+        call.context[layout.SEED] = self.seed
         call.context[layout.OPTIMIZER] = self.optimizer.code
         settings = call.kept(layout.SETTINGS)
         settings[L1], settings[L2], settings[WEIGHT_DECAY] = self.l1, self.l2, self.weight_decay
@@ -657,13 +657,13 @@ class Trainer:
         self._by_hand = StepByHand(self)
         self._pack_state(state["_state"])
 
-    def _thread_choice(self, rows: int) -> engine.ThreadChoice:
+    def _thread_choice(self, rows: int) -> ThreadChoice:
         """Return what earlier calls of `fit` have learned about the number of threads, or a new start."""
         network = self.model.network
         work = engine.training_work(network, rows)
         many = engine.threads_for(work)
         if self._choice is None or not self._choice.suits(work, many):
-            self._choice = engine.ThreadChoice(network.dtype, work, many)
+            self._choice = ThreadChoice(network.dtype, work, many)
         return self._choice
 
 

@@ -153,8 +153,8 @@ def keeps_slope(code):
     return code in KEEPS_SLOPE
 
 
-@kernel(INT, DOUBLE, NUMBERS, NUMBERS, INT)
-def activate_and_keep(code, alpha, block, slopes, count):
+@kernel(INT, NUMBERS, NUMBERS, INT)
+def activate_and_keep(code, block, slopes, count):
     """Replace z by f(z) in `count` (whole registers) numbers, and write f'(z) to `slopes`; for gelu and silu."""
     step = lanes(block)
     if code == GELU:

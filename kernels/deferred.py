@@ -11,9 +11,10 @@ import math
 
 from . import layout
 from .dense import update_from
-from .layout import INPUTS, LAYER_FIELDS, LAYER_SETTINGS, MAX_NORM, PADDED, PIECES, SHARED, SLOPE_COUNT, SLOPES, WEIGHTS
+from .layout import INPUTS, LAYER_SETTINGS, MAX_NORM, PADDED, PIECES, SHARED, SLOPE_COUNT, SLOPES, WEIGHTS
 from .linking import DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, inlined, kernel
 from .panels import panel_width, panels_for
+from .passes import layer_of
 from .simd import (
     Lanes,
     float64_pointer,
@@ -32,11 +33,6 @@ from .team import barrier
 from .updates import CLIP_NORM, WRITE_GRADIENT, biases_decay
 
 SMALL = 1e-6  # added to a norm before dividing by it
-
-
-@inlined
-def _layer(context, number):
-    return shift(int64_pointer(context[layout.LAYERS]), number * LAYER_FIELDS)
 
 
 @inlined
@@ -81,7 +77,7 @@ def _scale_to_norm(context, largest, like):
     total = 0.0
     part = 0
     for l in range(context[layout.DEPTH]):
-        for _ in range(_parts_of(_layer(context, l), like)):
+        for _ in range(_parts_of(layer_of(context, l), like)):
             total += squares[part]
             part += 1
     scale = largest / (math.sqrt(total) + SMALL)
@@ -98,7 +94,7 @@ def apply_gradients(kernels, context, parameters, optimizer, coefficients, part,
     clips = updates and clip_norm > 0.0
     number = 0
     for l in range(context[layout.DEPTH]):
-        layer = _layer(context, l)
+        layer = layer_of(context, l)
         count = _parts_of(layer, parameters)
         for p in range(count * part // parts, count * (part + 1) // parts):
             begin, weights, others = _bounds(layer, p, parameters)
@@ -117,7 +113,7 @@ def apply_gradients(kernels, context, parameters, optimizer, coefficients, part,
         barrier(int64_pointer(context[layout.TEAM]), parts)
         scale = _scale_to_norm(context, clip_norm, parameters)
     for l in range(context[layout.DEPTH]):
-        layer = _layer(context, l)
+        layer = layer_of(context, l)
         count = _parts_of(layer, parameters)
         for p in range(count * part // parts, count * (part + 1) // parts):
             begin, weights, others = _bounds(layer, p, parameters)
@@ -144,7 +140,7 @@ def limit_norms(context, parameters, part, parts):
     numbers = float64_pointer(context[layout.LAYER_NUMBERS])
     step = lanes(parameters)
     for l in range(context[layout.DEPTH]):
-        layer, largest = _layer(context, l), numbers[l * LAYER_SETTINGS + MAX_NORM]
+        layer, largest = layer_of(context, l), numbers[l * LAYER_SETTINGS + MAX_NORM]
         if largest <= 0.0 or layer[PIECES]:
             continue
         panels = panels_for(layer[PADDED], parameters)
@@ -166,7 +162,7 @@ def sum_squared_weights(context, parameters, place):
     """Write the sum of the squares of all weights, without biases and slopes, to a place of SQUARED_WEIGHTS."""
     total = 0.0
     for l in range(context[layout.DEPTH]):
-        layer = _layer(context, l)
+        layer = layer_of(context, l)
         for part in range(_parts_of(layer, parameters)):
             begin, weights, _ = _bounds(layer, part, parameters)
             total += _sum_of_squares(parameters, begin, weights)

@@ -272,7 +272,7 @@ def predict_part(kernels, part, parts, parameters, context):
         rows = end - begin
         for r in range(rows):
             index[r] = begin + r
-        stage(kernels, context, scratch, index, rows, member, members)
+        stage(kernels, context, workspace, scratch, index, rows, member, members)
         if context[layout.ROW_LOSSES] == 0:
             _predict_chunk(kernels, context, parameters, workspace, scratch, begin, rows, member, members)
         else:

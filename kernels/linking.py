@@ -23,7 +23,7 @@ import ctypes
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.imputils import lower_builtin
 from numba.core.runtime import rtsys
 from numba.core.typing.templates import AbstractTemplate, signature
@@ -173,14 +174,14 @@ class Kernel:
 
 @intrinsic
 def call_activation(typing_context: Any, address: Any, block: Any, kept: Any, count: Any, keeps: Any) -> Any:
-    """Call the function at an address with these arguments (`user_functions.activation`)."""
+    """Call the function at an address with these arguments (`fastmlp.custom.activation_function`)."""
     return types.void(types.int64, block, kept, types.int64, types.int64), _generate_call
 
 
 @intrinsic
 def call_loss(typing_context: Any, address: Any, outputs: Any, targets: Any, values: Any, derivatives: Any,
               count: Any) -> Any:
-    """Call the function at an address with these arguments (`user_functions.loss`)."""
+    """Call the function at an address with these arguments (`fastmlp.custom.loss_function`)."""
     return types.void(types.int64, outputs, targets, values, derivatives, types.int64), _generate_call
 
 
@@ -223,9 +224,18 @@ def kernel_table(dtype: np.dtype[Any], *needed: Kernel) -> np.ndarray:
 
     Kernels on demand have address 0 until they were `needed`; it is always the same array.
     """
+    dtype = np.dtype(dtype)
+    table = _tables.get(dtype)
+    if table is None or any(table[entry.slot] == 0 for entry in needed):
+        with global_compiler_lock:  # several threads may be the first to need it
+            table = _load(dtype, needed)
+    return table
+
+
+def _load(dtype: np.dtype[Any], needed: Sequence[Kernel]) -> np.ndarray:
+    """Compile or load what is not in the table of a dtype yet."""
     from .compilation import compile_missing  # which needs this module
 
-    dtype = np.dtype(dtype)
     kind = FLOATS[dtype]
     if dtype not in _tables:
         always = [entry for entry in KERNELS if not entry.on_demand]

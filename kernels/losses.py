@@ -41,6 +41,7 @@ from .simd import (
     store,
     vector_function,
 )
+from .updates import clip
 
 (CROSS_ENTROPY, BINARY_CROSS_ENTROPY, HALF_SQUARED_ERROR, MEAN_SQUARED_ERROR, MEAN_ABSOLUTE_ERROR, HUBER, HINGE,
  POISSON) = range(8)
@@ -109,12 +110,6 @@ def _sign(x: Lanes) -> Lanes:
 
 
 @vector_function
-def _limited(x: Lanes, bound: Lanes) -> Lanes:
-    """The number from -bound to bound next to x, NaN kept."""
-    return x.where(">", bound, bound, x.where("<", -bound, -bound, x))
-
-
-@vector_function
 def _above_zero(x: Lanes, y: Lanes) -> Lanes:
     """y where x > 0, 0 elsewhere, NaN where x is NaN."""
     return x.where(">", 0.0, y, x.where("<=", 0.0, 0.0, x))
@@ -171,7 +166,7 @@ def _sum_over_units(loss, parameter, a, t, units, scale, spare, delta):
     elif loss == HUBER:  # l (e - l / 2), where l is the error e limited to -d ... d
         for i in range(0, units * step, step):
             error = load(a, i) - load(t, i)
-            limited = _limited(error, parameter)
+            limited = clip(error, parameter)
             store(delta, i, limited * scale)
             total = total + limited * (error - 0.5 * limited)
     elif loss >= CODES:

@@ -66,19 +66,9 @@ def first_of(items, part, parts, work):
 
 
 @inlined
-def _inputs_of(context, l, workspace, scratch):
+def _inputs_of(context, l, workspace):
     """Where the inputs of layer `l` lie."""
-    if l > 0:
-        return shift(workspace, layer_of(context, l - 1)[OUTPUTS])
-    return shift(_staging(context, scratch), context[layout.SCRATCH_STAGED])
-
-
-@inlined
-def _staging(context, scratch):
-    """The scratch memory whose panels hold the rows of a pass: the first thread's, where all work on the same rows."""
-    if context[layout.GROUPS] == 1 or context[layout.SHARES_CHUNKS]:
-        return pointer_at(context[layout.SCRATCH], scratch)
-    return scratch
+    return shift(workspace, layer_of(context, l - 1)[OUTPUTS] if l > 0 else context[layout.STAGED])
 
 
 @inlined
@@ -88,36 +78,35 @@ def _row_scratch(context, scratch):
 
 
 @inlined
-def stage(kernels, context, scratch, index, rows, part, parts):
+def stage(kernels, context, workspace, scratch, index, rows, part, parts):
     """Copy the rows of a chunk into panels, to predict: each thread a share; ends with a barrier."""
     begin, end = rows * part // parts, rows * (part + 1) // parts
-    _stage_share(kernels, context, scratch, _staging(context, scratch), index, rows, begin, end)
+    _stage_share(kernels, context, scratch, shift(workspace, context[layout.STAGED]), index, rows, begin, end)
     barrier(int64_pointer(context[layout.TEAM]), parts)
 
 
 @inlined
-def _stage_share(kernels, context, scratch, staging, index, rows, begin, end):
-    """Copy the rows `begin` to `end` of a pass into the panels of `staging`."""
+def _stage_share(kernels, context, scratch, staged, index, rows, begin, end):
+    """Copy the rows `begin` to `end` of a pass into the panels `staged`."""
     x_mean, x_scale = pointer_at(context[layout.X_MEAN], scratch), pointer_at(context[layout.X_SCALE], scratch)
     stage_rows(kernels, context[layout.X], context[layout.X_KIND], context[layout.X_DIRECT],
                context[layout.X_STRIDE], index, rows, begin, end, layer_of(context, 0)[INPUTS], x_mean, x_scale,
                context[layout.X_STANDARDISED], shift(scratch, context[layout.SCRATCH_LINE]),
-               shift(staging, context[layout.SCRATCH_STAGED]), shift(context, layout.X_NOT_FINITE))
+               staged, shift(context, layout.X_NOT_FINITE))
 
 
 @inlined
-def _stage_for_training(kernels, context, scratch, index, rows, update, first_row, part, parts):
+def _stage_for_training(kernels, context, workspace, scratch, index, rows, update, first_row, part, parts):
     """Copy the rows of a pass into panels, changed at random as asked for: each thread a share; ends with a barrier."""
     begin, end = rows * part // parts, rows * (part + 1) // parts
-    staging = _staging(context, scratch)
+    staged = shift(workspace, context[layout.STAGED])
     if context[layout.AUGMENTATION]:
         for first in range(begin, end, IMAGES_AT_ONCE):
-            _stage_augmented(kernels, context, scratch, staging, index, rows, first, min(first + IMAGES_AT_ONCE, end),
+            _stage_augmented(kernels, context, scratch, staged, index, rows, first, min(first + IMAGES_AT_ONCE, end),
                              update, first_row)
     else:
-        _stage_share(kernels, context, scratch, staging, index, rows, begin, end)
+        _stage_share(kernels, context, scratch, staged, index, rows, begin, end)
     if context[layout.INPUT_NOISE] or context[layout.INPUT_DROPOUT]:
-        staged = shift(staging, context[layout.SCRATCH_STAGED])
         _disturb_inputs(kernels, context, staged, rows, begin, end, update, first_row)
     barrier(int64_pointer(context[layout.TEAM]), parts)
 
@@ -139,7 +128,7 @@ def _disturb_inputs(kernels, context, staged, rows, begin, end, update, first_ro
 
 
 @inlined
-def _stage_augmented(kernels, context, scratch, staging, index, rows, first, last, update, first_row):
+def _stage_augmented(kernels, context, scratch, staged, index, rows, first, last, update, first_row):
     """Change the images in the rows `first` to `last` of a pass at random, and copy them into panels."""
     inputs = layer_of(context, 0)[INPUTS]
     images = shift(scratch, context[layout.SCRATCH_AUGMENTED])
@@ -150,8 +139,7 @@ def _stage_augmented(kernels, context, scratch, staging, index, rows, first, las
     x_mean, x_scale = pointer_at(context[layout.X_MEAN], scratch), pointer_at(context[layout.X_SCALE], scratch)
     numbers_from_first = shift(int64_pointer(context[layout.ROW_NUMBERS]), -first)
     stage_rows(kernels, address_at(images), 0, 1, inputs, numbers_from_first, rows, first, last, inputs, x_mean,
-               x_scale, context[layout.X_STANDARDISED], scratch, shift(staging, context[layout.SCRATCH_STAGED]),
-               shift(context, layout.X_NOT_FINITE))
+               x_scale, context[layout.X_STANDARDISED], scratch, staged, shift(context, layout.X_NOT_FINITE))
 
 
 @kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT, INT, INT, INT, INT, INT)
@@ -163,7 +151,7 @@ def forward_pass(kernels, context, parameters, workspace, scratch, rows, layers,
     team = int64_pointer(context[layout.TEAM])
     for l in range(layers):
         layer = layer_of(context, l)
-        a, outputs = _inputs_of(context, l, workspace, scratch), shift(workspace, layer[OUTPUTS])
+        a, outputs = _inputs_of(context, l, workspace), shift(workspace, layer[OUTPUTS])
         key = _key_of(context, update, l) if layer[DROPOUT] else 0
         work = rows * layer[INPUTS] * layer[PADDED]
         if layer[PIECES]:
@@ -188,7 +176,7 @@ def output_layer(kernels, context, parameters, workspace, scratch, rows, begin, 
     layer = layer_of(context, l)
     outputs = shift(workspace, layer[OUTPUTS])
     code = IDENTITY if takes_preactivations(context[layout.LOSS]) else layer[ACTIVATION]
-    forward(kernels, layer, parameters, _inputs_of(context, l, workspace, scratch), outputs, rows, begin, end, code,
+    forward(kernels, layer, parameters, _inputs_of(context, l, workspace), outputs, rows, begin, end, code,
             alpha_of(context, l), 0, 0, 0, forward_items(layer, end - begin, workspace))
     if code == SOFTMAX:
         softmax_rows(kernels, outputs, rows, begin, end, layer[UNITS], _row_scratch(context, scratch))
@@ -247,7 +235,7 @@ def forward_backward(kernels, context, parameters, workspace, scratch, index, ro
     """
     team = int64_pointer(context[layout.TEAM])
     depth = context[layout.DEPTH]
-    _stage_for_training(kernels, context, scratch, index, rows, update, first_row, part, parts)
+    _stage_for_training(kernels, context, workspace, scratch, index, rows, update, first_row, part, parts)
     forward_pass(kernels, context, parameters, workspace, scratch, rows, depth - 1, update, first_row, part, parts)
 
     layer = layer_of(context, depth - 1)
@@ -308,7 +296,7 @@ def weight_gradients(kernels, context, parameters, workspace, scratch, rows, opt
         layer = layer_of(context, l)
         if layer[PIECES]:
             continue
-        a, deltas = _inputs_of(context, l, workspace, scratch), shift(workspace, layer[DELTAS])
+        a, deltas = _inputs_of(context, l, workspace), shift(workspace, layer[DELTAS])
         items = gradient_items(layer, workspace)
         work = rows * layer[INPUTS] * layer[PADDED]
         first, last = first_of(items, part, parts, work), first_of(items, part + 1, parts, work)

@@ -86,7 +86,7 @@ def activate_specially(kernels, layer, parameters, code, alpha, block, kept, kee
                 if keeps:
                     kept[place] = 0.0
     elif keeps and keeps_slope(code):
-        activate_and_keep(kernels, code, alpha, block, kept, count)
+        activate_and_keep(kernels, code, block, kept, count)
     else:
         activate(kernels, code, alpha, block, count)
         if keeps:

@@ -8,10 +8,12 @@ losses and optimizers are named by the codes of `activations`, `losses` and `upd
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
 from numba import config, types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import NumbaError
 
 from . import activations, batches, layout, losses, products, updates
@@ -58,7 +60,17 @@ def _check_number(name: str, value: Any) -> float:
         return value
     if isinstance(value, bool) or not isinstance(value, (float, int, np.floating, np.integer)):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be a number, got one too large for a float") from None
+
+
+def _check_setting(name: str, value: Any, below: float) -> float:
+    number = _check_number(name, value)
+    if not 0.0 <= number < below:
+        raise ValueError(f"{name} must be a number of at least 0 and below {below:g}, got {value!r}")
+    return number
 
 
 FEWEST_TO_SHARE = CALL_TO_STEP * LEAST_PARALLEL_WORK  # multiply-adds of a product that is worth a second thread
@@ -103,13 +115,14 @@ def _product_kernels(dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """Compile the products for a dtype, or load them from the cache; return the table of kernels and an empty array."""
     matrix, vector = FLOATS[dtype][:, ::1], FLOATS[dtype][::1]
     kernels, integer, number = types.int64[::1], types.int64, types.float64
-    for product, arguments in (
-        (products.rows_product, (kernels, matrix, matrix, vector, matrix, types.boolean, integer, number, integer)),
-        (products.gradient_product, (kernels, matrix, matrix, integer)),
-    ):
-        product.disable_compile(False)
-        product.compile(arguments)
-        product.disable_compile()  # for arrays of other kinds they raise TypeError
+    with global_compiler_lock:  # of the dtypes, one at a time
+        for product, arguments in (
+            (products.rows_product, (kernels, matrix, matrix, vector, matrix, types.boolean, integer, number, integer)),
+            (products.gradient_product, (kernels, matrix, matrix, integer)),
+        ):
+            product.disable_compile(False)
+            product.compile(arguments)
+            product.disable_compile()  # for arrays of other kinds they raise TypeError
     return kernel_table(dtype, array_tile), np.empty(0, dtype)
 
 
@@ -310,9 +323,29 @@ def update(
     w, g : arrays (n,)
     state : list of arrays (n,)
         As many as `updates.STATE_SLOTS` tells.
+    learning_rate : float
+        At least 0.
     step : int
         Number of the update, from 1, for Adam's bias correction.
+    decay_1, decay_2 : float
+        From 0 to below 1: the momentum of MOMENTUM and NESTEROV, and beta_1 of ADAM and NADAM, default 0.9; their
+        beta_2, ADADELTA's rho and RMSPROP's decay, default 0.999. With RMSPROP decay_1 is a momentum.
+    epsilon : float
+        Added to what is divided by; at least 0, default 1e-8.
+    l2 : float
+        ``l2 * w`` is added to the gradient; at least 0, default 0.
+
+    Returns
+    -------
+    w : array (n,)
+    state : list of arrays (n,)
     """
+    step = _check_integer("step", step, range(1, 1 << 63))
+    learning_rate = _check_setting("learning_rate", learning_rate, math.inf)
+    decay_1, decay_2 = _check_setting("decay_1", decay_1, 1.0), _check_setting("decay_2", decay_2, 1.0)
+    epsilon, l2 = _check_setting("epsilon", epsilon, math.inf), _check_setting("l2", l2, math.inf)
+    if not isinstance(state, (list, tuple)):
+        raise TypeError(f"state must be a list of arrays, got {type(state).__name__}")
     w = _check("w", w, (None,))
     g = _check("g", g, w.shape, w.dtype)
     slots = updates.STATE_SLOTS[_check_integer("optimizer", optimizer, range(updates.SGD, updates.NADAM + 1))]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fastmlp import MLP, Trainer, arrays, engine
 from fastmlp.arrays import check_inputs, check_labels, check_targets, require_finite
+from fastmlp.thread_choice import ThreadChoice
 
 Array = np.ndarray[Any, Any]
 
@@ -131,6 +132,8 @@ def test_errors_say_what_was_found() -> None:
     for X, message in (
         (CLEAN[:, :2], rf"^X must be an array of real numbers of shape \(rows, {INPUTS}\), got shape \({ROWS}, 2\)$"),
         (CLEAN + 0j, r"got dtype complex128$"),
+        (np.ma.masked_less(CLEAN, 0.0), r"^X must be .*, got a masked array; fill in what is masked"),
+        (None, r"got NoneType$"),
         (with_number(np.nan, 9, 3), r"^X must be finite as float32, got nan in row 9, column 3$"),
         (with_number(-np.inf, ROWS - 1, 0), rf"got -inf in row {ROWS - 1}, column 0$"),
         (with_number(1e39, 0, 5), r"got 1e\+39 in row 0, column 5$"),
@@ -217,7 +220,7 @@ def test_an_interrupt_while_training_on_wrong_numbers_leaves_no_ruined_model(mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr(engine.Call, "train", train)
-    monkeypatch.setattr(engine.ThreadChoice, "next", lambda choice: (1, 1e-12))  # slices of one step
+    monkeypatch.setattr(ThreadChoice, "next", lambda choice: (1, 1e-12))  # slices of one step
     X = large_inputs()
     X[0] = np.nan
     trainer = Trainer(MLP([100, 3]))

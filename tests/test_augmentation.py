@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from fastmlp import MLP, Trainer, engine
 from fastmlp.augmentation import Augmentation
 from fastmlp.kernels import augmentation as codes
+from fastmlp.thread_choice import SLICE_SECONDS, ThreadChoice
 
 
 def test_by_default_nothing_changes() -> None:
@@ -52,6 +55,15 @@ def test_an_augmentation_is_a_value() -> None:
 def test_arguments_out_of_range_are_named(name: str, value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=f"{name}.* must be .*, got "):
         Augmentation(**{name: value})
+
+
+def test_numbers_are_kept_as_plain_ones(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"shape": (np.int64(2), np.int32(2)), "shift": Fraction(1, 2), "noise": np.float32(0.25)}
+    augmentation = Augmentation(**given)
+    assert augmentation == Augmentation((2, 2), 0.5, noise=0.25)
+    assert {type(value) for value in vars(augmentation).values()} == {tuple, float}
+    Trainer(MLP([4, 2]), augmentation=augmentation).save(tmp_path / "trainer")
+    assert Trainer.load(tmp_path / "trainer").augmentation == augmentation
 
 
 def test_the_sides_of_the_shape_are_named() -> None:
@@ -108,7 +120,7 @@ def test_training_sees_what_apply_shows(options: dict[str, int], hidden: int, nu
                                         threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
     threads(number_of_threads)
     monkeypatch.setattr(engine, "LEAST_PARALLEL_WORK", 1)
-    monkeypatch.setattr(engine.ThreadChoice, "next", lambda choice: (choice.many, engine.SLICE_SECONDS))
+    monkeypatch.setattr(ThreadChoice, "next", lambda choice: (choice.many, SLICE_SECONDS))
     rng = np.random.default_rng(0)
     rows, batch, seed = 620, 307, 5
     X, y = rng.normal(size=(rows, 63)).astype(np.float32), rng.integers(0, 3, rows)

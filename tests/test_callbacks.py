@@ -437,8 +437,10 @@ def test_missing_validation_value_says_what_to_do() -> None:
         ({"min_delta": math.nan}, ValueError, "min_delta must .* got nan"),
         ({"min_delta": False}, TypeError, "min_delta must .* got False"),
         ({"min_delta": "0.1"}, TypeError, "min_delta must .* got '0.1'"),
-        ({"mode": "best"}, ValueError, "mode must .*'auto', 'min' or 'max', got 'best'"),
-        ({"mode": None}, ValueError, "mode must .* got None"),
+        ({"min_delta": 10**400}, ValueError, "min_delta must .* got a number too large"),
+        ({"mode": "best"}, ValueError, "mode must be one of 'auto', 'max', 'min', got 'best'"),
+        ({"mode": None}, TypeError, "mode must .* got None"),
+        ({"mode": np.array(["min", "max"])}, TypeError, "mode must .* got array"),
         ({"restore_best": 1}, TypeError, "restore_best must .* got 1"),
     ],
 )

@@ -97,6 +97,16 @@ def test_a_division_by_zero_is_infinity_or_nan(compile: Callable[[Any], Any]) ->
     assert not np.isfinite(outputs).any()
 
 
+def test_a_function_that_raises_where_it_is_checked_is_refused() -> None:
+    def value(z):  # type: ignore[no-untyped-def]
+        if z > 0:
+            raise KeyError("positive")
+        return z
+
+    with pytest.raises(ValueError, match=r"^value must give a number for .*, but raises KeyError"):
+        fastmlp.register_activation("bad", value, one)
+
+
 class CallableObject:
     """What looks like a function of Numba's, and is none."""
 

@@ -1,4 +1,4 @@
-"""The memory of a compiled call, batches in passes, and the choice between one thread and many while training runs."""
+"""The memory of a compiled call, batches in passes, and what is shared among threads."""
 
 from __future__ import annotations
 
@@ -79,6 +79,7 @@ def test_the_memory_of_a_call_has_room_for_everything_without_overlap(name: str,
     blocks = [(int(layer[field]), panels.panels_size(rows, units, dtype))
               for layer, units in zip(table, sizes[1:], strict=True) for field in fields
               if field == layout.OUTPUTS or layer[field]]
+    blocks.append((int(context[layout.STAGED]), panels.panels_size(rows, sizes[0], dtype)))
     check_places(blocks, len(workspace) if shared else int(context[layout.WORKSPACE_SIZE]), dtype)
     if shared:
         assert context[layout.WORKSPACE_SIZE] == 0
@@ -90,11 +91,10 @@ def test_the_memory_of_a_call_has_room_for_everything_without_overlap(name: str,
     width = panels.panel_width(dtype)
     augmented = [(int(context[layout.SCRATCH_IMAGE]), scratch_size(network.inputs, 1)),
                  (int(context[layout.SCRATCH_AUGMENTED]), IMAGES_AT_ONCE * network.inputs)] if drops else []
-    check_places([*augmented, (0, width * width),
+    check_places([*augmented, (0, (width + 1) * width),
                   (int(context[layout.SCRATCH_ROWS]), 3 * register_of_rows + 2 * panels.lanes(dtype)),
                   (int(context[layout.SCRATCH_PANEL]), (max(sizes[2:], default=0) + 1) * width),
-                  (int(context[layout.SCRATCH_LINE]), sizes[0]),
-                  (int(context[layout.SCRATCH_STAGED]), panels.panels_size(rows, sizes[0], dtype))],
+                  (int(context[layout.SCRATCH_LINE]), sizes[0])],
                  int(context[layout.SCRATCH_SIZE]), dtype)
     assert len(scratch) == threads * context[layout.SCRATCH_SIZE]
     for array in (workspace, scratch):
@@ -227,104 +227,12 @@ def test_a_call_knows_whether_its_inputs_are_far_and_of_the_networks_dtype() -> 
         assert (call.context[layout.X_FAR], call.context[layout.X_DIRECT]) == (far, direct)
 
 
-# ---- one thread or many
-
-
-@pytest.fixture
-def choice(monkeypatch: pytest.MonkeyPatch) -> engine.ThreadChoice:
-    monkeypatch.setattr(engine, "get_num_threads", lambda: 4)
-    monkeypatch.setattr(engine, "tile_speed", lambda dtype: 1e9)
-    network = MLP([100, 100, 10]).network
-    work = engine.training_work(network, 64)
-    return engine.ThreadChoice(network.dtype, work, engine.threads_for(work))
-
-
-def run(choice: engine.ThreadChoice, slices: int, speeds: dict[int, float]) -> list[int]:
-    """Run slices on a machine of given speeds, in multiply-adds a second by number of threads."""
-    used = []
-    for _ in range(slices):
-        threads, limit = choice.next()
-        used.append(threads)
-        steps = max(1, int(limit * speeds[threads] / choice.work))
-        choice.report(threads, steps, steps * choice.work / speeds[threads])
-    return used
+# ---- threads
 
 
 def test_the_work_of_a_step_counts_no_delta_for_the_inputs() -> None:
     network = MLP([10, 32, 16]).network
     assert engine.training_work(network, 5) == 5 * (2 * 10 * 32 + 3 * 32 * 16)
-
-
-def test_many_threads_that_are_fast_are_kept_without_a_trial(choice: engine.ThreadChoice) -> None:
-    assert set(run(choice, 50, {4: 3e9, 1: 0.9e9})) == {4}
-
-
-def test_many_threads_that_are_slow_are_given_up_after_one_slice(choice: engine.ThreadChoice) -> None:
-    assert run(choice, 3, {4: 0.1e9, 1: 0.9e9}) == [4, 1, 1]
-    assert choice.threads == 1
-
-
-def test_one_thread_that_is_slower_still_changes_nothing(choice: engine.ThreadChoice) -> None:
-    used = run(choice, 5, {4: 0.5e9, 1: 0.3e9})
-    assert used == [4, 1, 4, 4, 4]
-
-
-def test_many_threads_are_tried_again_and_taken_up_when_they_are_faster(choice: engine.ThreadChoice) -> None:
-    run(choice, 3, {4: 0.1e9, 1: 0.9e9})
-    assert choice.threads == 1
-    used = run(choice, 20, {4: 3e9, 1: 0.9e9})
-    assert 4 in used
-    assert used[-1] == choice.threads == 4
-
-
-def test_trials_are_a_small_part_of_the_time(choice: engine.ThreadChoice) -> None:
-    used = run(choice, 200, {4: 0.1e9, 1: 0.9e9})
-    assert used.count(4) * engine.TRIAL_SECONDS < 0.05 * used.count(1) * engine.SLICE_SECONDS
-
-
-def test_small_steps_run_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "get_num_threads", lambda: 4)
-    network = MLP([2, 8, 8, 1]).network
-    work = engine.training_work(network, 10)
-    choice = engine.ThreadChoice(network.dtype, work, engine.threads_for(work))
-    assert set(run(choice, 30, {1: 1e6})) == {1}
-
-
-def test_many_threads_that_become_slower_than_one_are_given_up_at_once(choice: engine.ThreadChoice) -> None:
-    assert run(choice, 5, {4: 0.5e9, 1: 0.3e9}) == [4, 1, 4, 4, 4]
-    assert run(choice, 3, {4: 0.1e9, 1: 0.3e9}) == [4, 1, 1]
-
-
-def test_many_threads_are_tried_again_soon_and_then_less_and_less_often(choice: engine.ThreadChoice) -> None:
-    slow = {4: 0.1e9, 1: 0.9e9}
-    assert run(choice, 2, slow) == [4, 1]
-    waits, seconds = [], 0.0
-    while len(waits) < 8:
-        threads, limit = choice.next()
-        if threads == 4:
-            waits.append(seconds)
-            seconds = 0.0
-        else:
-            seconds += limit
-        assert run(choice, 1, slow) == [threads]
-    shortest, longest = engine.SECONDS_BETWEEN_TRIALS
-    for wait, wanted in zip(waits, [shortest * 2**i for i in range(5)] + [longest] * 3, strict=True):
-        assert wait == pytest.approx(min(wanted, longest), abs=2 * engine.TRIAL_SECONDS)
-    used = run(choice, 20, {4: 3e9, 1: 0.9e9})  # the others are gone
-    assert used[-1] == 4
-    assert run(choice, 1, slow) == [4]
-    assert used.count(4) > 10
-    assert choice.next() == (1, pytest.approx(shortest))  # and come again: what was is forgotten
-
-
-def test_a_choice_suits_calls_of_the_same_work_only(choice: engine.ThreadChoice) -> None:
-    assert choice.suits(choice.work, choice.many)
-    assert not choice.suits(choice.work + 1, choice.many)
-    assert not choice.suits(choice.work, choice.many + 1)
-
-
-def test_the_micro_kernel_is_timed() -> None:
-    assert 1e7 < engine.tile_speed(fastmlp.MLP([2, 2]).dtype) < 1e13
 
 
 def test_members_that_do_not_come_together_predict_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import pytest
 from fastmlp import MLP, Callback, Dense, EarlyStopping, Trainer, engine
 from fastmlp.callbacks import Checkpoint
 from fastmlp.schedules import ReduceOnPlateau
+from fastmlp.thread_choice import ThreadChoice
 
 Array = np.ndarray[Any, Any]
 EPOCHS = 4
@@ -151,8 +152,8 @@ def test_with_lbfgs_no_setting_can_be_changed_by_a_callback(name: str) -> None:
 @pytest.fixture
 def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slices of a single step: none may take any time."""
-    original = engine.ThreadChoice.next
-    monkeypatch.setattr(engine.ThreadChoice, "next", lambda choice: (original(choice)[0], 1e-12))
+    original = ThreadChoice.next
+    monkeypatch.setattr(ThreadChoice, "next", lambda choice: (original(choice)[0], 1e-12))
 
 
 def after_calls(original: Callable[..., Any], calls: int, error: BaseException) -> Callable[..., Any]:
@@ -457,7 +458,7 @@ def test_an_iterable_with_fewer_batches_than_were_made_is_refused(rows: int, mon
 def test_nan_is_found_before_a_call_is_resumed(row: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also in large inputs, and in rows that are not read in what is left of the epoch."""
     monkeypatch.setattr("fastmlp.fit_arguments.LARGE_BYTES", 100)
-    monkeypatch.setattr(engine.ThreadChoice, "next", lambda choice: (1, 1e-12))
+    monkeypatch.setattr(ThreadChoice, "next", lambda choice: (1, 1e-12))
     X, y = make_data()
     trainer = stopped(2, monkeypatch, X, y, shuffle=False)
     before = repr(content(trainer))

@@ -53,7 +53,7 @@ def activate_and_keep(z: Array, code: int) -> tuple[Array, Array]:
     """f(z) and f'(z)."""
     fences = Fences()
     block, slopes = fences.panels(z, shift=1), fences.panels(np.full_like(z, np.nan), padding=np.nan, shift=3)
-    activations.activate_and_keep(kernel_table(z.dtype), code, 0.0, block, slopes, len(block))
+    activations.activate_and_keep(kernel_table(z.dtype), code, block, slopes, len(block))
     fences.check()
     return from_panels(block, *z.shape), from_panels(slopes, *z.shape)
 

@@ -258,7 +258,7 @@ def run_kernels(placement: str) -> None:
                 block = guard.copy(numbers(rows * padded))
                 if code in activations.KEEPS_SLOPE:
                     slopes = guard.empty(rows * padded, dtype)
-                    activations.activate_and_keep(kernels, code, 0.5, block, slopes, rows * padded)
+                    activations.activate_and_keep(kernels, code, block, slopes, rows * padded)
                     activations.multiply_by_slopes(kernels, guard.copy(block), slopes, rows * padded)
                 else:
                     activations.activate(kernels, code, 0.5, block, rows * padded)

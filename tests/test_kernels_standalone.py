@@ -295,6 +295,13 @@ def test_wrong_arguments_are_refused_by_name() -> None:
         (ValueError, "state", lambda: standalone.update(updates.ADAM, b, b, [b], 0.1)),
         (ValueError, "state\\[1\\]", lambda: standalone.update(updates.ADAM, b, b, [b, b[:3]], 0.1)),
         (ValueError, "g", lambda: standalone.update(updates.SGD, b, b[:3], [], 0.1)),
+        (TypeError, "state", lambda: standalone.update(updates.SGD, b, b, 3, 0.1)),  # type: ignore[arg-type]
+        (ValueError, "learning_rate", lambda: standalone.update(updates.SGD, b, b, [], -0.1)),
+        (ValueError, "step", lambda: standalone.update(updates.ADAM, b, b, [b, b], 0.1, 0)),
+        (ValueError, "decay_1", lambda: standalone.update(updates.ADAM, b, b, [b, b], 0.1, decay_1=1.0)),
+        (ValueError, "decay_2", lambda: standalone.update(updates.ADAM, b, b, [b, b], 0.1, decay_2=-0.1)),
+        (ValueError, "epsilon", lambda: standalone.update(updates.ADAM, b, b, [b, b], 0.1, epsilon=np.nan)),
+        (ValueError, "l2", lambda: standalone.update(updates.SGD, b, b, [], 0.1, l2=10**400)),
     ]
     for kind, name, call in wrong:
         with pytest.raises(kind, match=rf"^({name})\b|^({name}) "):

@@ -518,6 +518,8 @@ def named_loss(y: Any, outputs: Any) -> float:
 
 
 named_loss.__name__ = "loss"
+named_epoch, named_val = (lambda y, outputs: 0.0), (lambda y, outputs: 0.0)
+named_epoch.__name__, named_val.__name__ = "epoch", "val_loss"
 
 
 class NoName:
@@ -541,7 +543,9 @@ class NoName:
         ([hamming, hamming], ValueError, "metrics must .* got 'hamming' twice"),
         (["f1", metrics.f1], ValueError, "metrics must .* got 'f1' twice"),
         (["top_2", "top_2"], ValueError, "metrics must .* got 'top_2' twice"),
-        ([named_loss], ValueError, "metrics must not be named 'loss'"),
+        ([named_loss], ValueError, "metrics must not be named .* got 'loss'"),
+        ([named_epoch], ValueError, "metrics must not be named .* got 'epoch'"),
+        ([named_val], ValueError, "metrics must not be named .* got 'val_loss'"),
         (["loss"], ValueError, "metrics .* got 'loss'"),
     ],
 )

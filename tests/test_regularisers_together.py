@@ -14,6 +14,7 @@ from panels import padded_columns
 from test_kernels_noise import factors, normal_numbers, positions_of
 
 from fastmlp import MLP, Dense, Trainer, engine
+from fastmlp.thread_choice import SLICE_SECONDS, ThreadChoice
 
 ROWS, INPUTS, CLASSES, MEAN, EPOCHS, SEED = 640, 21, 5, 0.3, 2, 7
 SLOPES, HIDDEN_WEIGHTS = 4, (0, 2)  # places in W0, b0, W1, b1, slopes, W2, b2
@@ -131,7 +132,7 @@ def test_training_is_that_of_the_replay(name: str, batch: str, optimizer: str, d
                                         threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
     threads(number_of_threads)
     monkeypatch.setattr(engine, "LEAST_PARALLEL_WORK", 1)
-    monkeypatch.setattr(engine.ThreadChoice, "next", lambda choice: (choice.many, engine.SLICE_SECONDS))
+    monkeypatch.setattr(ThreadChoice, "next", lambda choice: (choice.many, SLICE_SECONDS))
     X, y = data()
     model = model_with(TABLE[name], dtype)
     of_trainer = {option: value for option, value in TABLE[name].items() if option not in ("dropout", "max_norm")}

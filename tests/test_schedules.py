@@ -556,6 +556,23 @@ def test_training_goes_on_where_the_schedule_stood(schedule: Any) -> None:
     assert whole.history["learning_rate"] == parts.history["learning_rate"] == list(rates[2::3])
 
 
+@pytest.mark.parametrize("rate", [math.nan, math.inf, -0.1])
+def test_a_schedule_of_ones_own_must_give_rates(rate: float) -> None:
+    class Own(Schedule):
+        needs_horizon = False
+
+        def rates(self, learning_rate: float, steps: Any, span: Span) -> Any:
+            return np.where(steps + span.first_update == 1, rate, 0.01)
+
+    trainer = make_trainer(Own())
+    trainer.step(X, Y)
+    for call in (lambda: trainer.step(X, Y), lambda: trainer.fit(X, Y, progress=False)):
+        before = bits(trainer)
+        with pytest.raises(ValueError, match=f"^schedule must give finite numbers of at least 0, got {rate} from"):
+            call()
+        assert bits(trainer) == before
+
+
 def test_epochs_count_also_when_their_length_changes() -> None:
     trainer = make_trainer(StepDecay(every=2))
     trainer.fit(X, Y, epochs=1, progress=False)

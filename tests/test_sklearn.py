@@ -667,3 +667,17 @@ def test_verbose_training_tells_why_it_stops_as_theirs_does(parameters: Any,
         told.append([line for line in lines if "loss = " not in line])
     assert told[0] == told[1]
     assert told[0][-1].endswith("Stopping.")
+
+
+class WithAParameter(MLPClassifier):  # type: ignore[misc]
+    """An estimator of a user's own."""
+
+    def __init__(self, hidden_layer_sizes: Any = (5,), max_iter: int = 3, extra: int = 1) -> None:
+        super().__init__(hidden_layer_sizes, max_iter=max_iter)
+        self.extra = extra
+
+
+def test_a_subclass_may_have_parameters_of_its_own() -> None:
+    estimator = clone(WithAParameter(extra=2))
+    assert estimator.get_params() == {"hidden_layer_sizes": (5,), "max_iter": 3, "extra": 2}
+    assert estimator.fit(*DIGITS).predict(DIGITS[0]).shape == (300,)

@@ -19,6 +19,7 @@ from fastmlp.kernels.deferred import sum_squared_weights
 from fastmlp.kernels.linking import kernel_table
 from fastmlp.schedules import ReduceOnPlateau
 from fastmlp.sklearn import fits
+from fastmlp.thread_choice import ThreadChoice
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -73,7 +74,7 @@ def test_the_course_of_training_does_not_depend_on_it(parameters: dict[str, Any]
 
 def test_as_many_epochs_as_training_may_go_on_for(slices: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fits, "SLICE_SECONDS", 1e9)
-    monkeypatch.setattr(engine.ThreadChoice, "next", lambda choice: (1, 1e9))
+    monkeypatch.setattr(ThreadChoice, "next", lambda choice: (1, 1e9))
     fitted(max_iter=25, tol=0.0)
     assert slices == [44, 44, 12]  # 4 steps an epoch; 11 epochs without improvement would end training
     slices.clear()
@@ -93,14 +94,14 @@ def test_one_by_one_where_something_is_done_between_them(parameters: dict[str, A
 
 def test_memory_for_the_orders_has_a_limit(slices: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fits, "SLICE_SECONDS", 1e9)
-    monkeypatch.setattr(engine.ThreadChoice, "next", lambda choice: (1, 1e9))
+    monkeypatch.setattr(ThreadChoice, "next", lambda choice: (1, 1e9))
     fitted(max_iter=100, n_iter_no_change=np.inf)
     assert slices == [4 * fits.MOST_EPOCHS_AT_ONCE, 4 * (100 - fits.MOST_EPOCHS_AT_ONCE)]
 
 
 def test_slices_that_end_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fitted()
-    monkeypatch.setattr(engine.ThreadChoice, "next", lambda choice: (1, 0.0))  # a step each
+    monkeypatch.setattr(ThreadChoice, "next", lambda choice: (1, 0.0))  # a step each
     assert fitted().loss_curve_ == whole.loss_curve_
 
 

@@ -336,3 +336,39 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
     found = pool.map_async(train, [0, 1, 2, 3, 0]).get(timeout=120)
 assert found == [*expected, expected[0]]
 """)
+
+
+FIRST_USE = """
+import threading
+import numpy as np
+from fastmlp import MLP, Dense, Trainer
+from fastmlp.kernels import standalone
+
+def at_once(*calls):
+    errors, start = [], threading.Barrier(len(calls))
+    def work(call):
+        start.wait()
+        try:
+            call()
+        except BaseException as error:
+            errors.append(error)
+    threads = [threading.Thread(target=work, args=(call,)) for call in calls]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    assert not errors, errors
+
+def train():
+    X, y = np.ones((64, 5), np.float32), np.arange(64) % 3
+    Trainer(MLP([5, Dense(8, dropout=0.2, max_norm=1.0), 3])).fit(X, y, epochs=1, progress=False)
+
+def multiply(dtype):
+    matrix = np.ones((8, 8), dtype)
+    assert (standalone.dense_forward(matrix, matrix, np.ones(8, dtype)) == 9).all()
+
+at_once(train, train, train)
+at_once(lambda: multiply(np.float32), lambda: multiply(np.float64), lambda: multiply(np.float32))
+"""
+
+
+def test_several_threads_may_be_the_first_to_use_the_kernels() -> None:
+    run_code(FIRST_USE)

@@ -46,7 +46,9 @@ from fastmlp import (
     engine,
 )
 from fastmlp.activations import ACTIVATIONS
+from fastmlp.kernels import layout
 from fastmlp.schedules import OneCycle, Span
+from fastmlp.thread_choice import ThreadChoice
 
 Array = np.ndarray[Any, Any]
 
@@ -92,8 +94,8 @@ def run_code(code: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slices of a single step: none may take any time."""
-    original = engine.ThreadChoice.next
-    monkeypatch.setattr(engine.ThreadChoice, "next", lambda choice: (original(choice)[0], 1e-12))
+    original = ThreadChoice.next
+    monkeypatch.setattr(ThreadChoice, "next", lambda choice: (original(choice)[0], 1e-12))
 
 
 # ---- exclusive or
@@ -1427,6 +1429,50 @@ def test_losses_and_the_outputs_they_need(output: str) -> None:
     for loss, needed in OUTPUTS.items():
         if needed == "identity":
             Trainer(model, loss)
+
+
+def test_a_seed_set_between_steps_counts() -> None:
+    X, y = make_data(50, 5, 3)
+
+    def steps_by(call: str, seed: int) -> list[bytes]:
+        trainer = Trainer(MLP([5, Dense(20, dropout=0.5), 3]), "cross_entropy", "sgd", seed=1)
+        for _ in range(2):
+            if call == "step":
+                trainer.step(X, y)
+            else:
+                trainer.zero_gradients()
+                trainer.forward(X)
+                trainer.compute_loss(y)
+                trainer.backward()
+                trainer.update()
+            trainer.seed = seed
+        return bits(trainer)
+
+    for call in ("step", "by hand"):
+        assert steps_by(call, 1) == steps_by(call, 1) != steps_by(call, 2)
+
+
+def test_forward_between_backward_and_update_lets_go_of_the_weights_of_the_samples() -> None:
+    X, y = make_data(50, 5, 3)
+    trainers = [Trainer(MLP([5, 3])) for _ in range(2)]
+    for trainer in trainers:
+        trainer.forward(X)
+        trainer.compute_loss(y, sample_weight=np.arange(50.0))
+        trainer.backward()
+    weights = weakref.ref(trainers[0]._by_hand.targets.weights)  # type: ignore[union-attr]
+    trainers[0].forward(X)
+    assert weights() is None
+    assert trainers[0]._by_hand._call.context[layout.WEIGHTS_OF_SAMPLES] == 0  # type: ignore[union-attr]
+    for trainer in trainers:
+        trainer.update()
+    assert bits(trainers[0]) == bits(trainers[1])
+
+
+@pytest.mark.parametrize("weight", [1e308, 1e-320])
+def test_weights_whose_sum_is_no_number_to_divide_by_are_refused(weight: float) -> None:
+    X, y = make_data(50, 5, 3)
+    with pytest.raises(ValueError, match=r"must have a sum from 2\.23e-308 to 1\.8e308, got "):
+        Trainer(MLP([5, 3])).fit(X, y, sample_weight=np.full(50, weight), progress=False)
 
 
 @pytest.mark.filterwarnings("error")

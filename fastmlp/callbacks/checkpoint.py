@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from typing import Any
 
@@ -93,8 +94,9 @@ class Checkpoint(Callback):
 
     def on_train_begin(self, trainer: Any, logs: dict[str, Any]) -> None:
         """Forget the run before, unless its state was just loaded; look whether files can be written."""
-        position = next(i for i, callback in enumerate(trainer.callbacks) if callback is self)
-        for callback in trainer.callbacks[position + 1 :]:
+        # Another callback may have called this one, which is none of the list then.
+        behind = itertools.dropwhile(lambda callback: callback is not self, trainer.callbacks)
+        for callback in behind:
             if has_state(callback) and not isinstance(callback, Checkpoint):
                 raise ValueError("callbacks must have a Checkpoint behind those with a state, got "
                                  f"{type(callback).__name__} behind it")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
-
 from ..arrays import as_numeric
-from ..validation import check_integer
+from ..validation import check_flag, check_integer, check_number
 from .base import Callback
 from .monitoring import check_best_value, check_mode, check_monitor, is_better, monitored
 from .states import check_state
@@ -69,21 +66,11 @@ class EarlyStopping(Callback):
         restore_best: bool = True,
     ) -> None:
         check_monitor(monitor)
-        if isinstance(patience, bool) or not isinstance(patience, (int, np.integer)):
-            raise TypeError(f"patience must be an int of at least 0, got {patience!r}")
-        if patience < 0:
-            raise ValueError(f"patience must be an int of at least 0, got {patience!r}")
-        if isinstance(min_delta, bool) or not isinstance(min_delta, (int, float, np.integer, np.floating)):
-            raise TypeError(f"min_delta must be a finite number of at least 0, got {min_delta!r}")
-        if not (math.isfinite(min_delta) and min_delta >= 0):
-            raise ValueError(f"min_delta must be a finite number of at least 0, got {min_delta!r}")
-        if not isinstance(restore_best, bool):
-            raise TypeError(f"restore_best must be True or False, got {restore_best!r}")
         self.monitor = monitor
-        self.patience = patience
-        self.min_delta = min_delta
+        self.patience = check_integer("patience", patience, low=0)
+        self.min_delta = check_number("min_delta", min_delta, low=0.0)
         self.mode = check_mode(mode)
-        self.restore_best = restore_best
+        self.restore_best = check_flag("restore_best", restore_best)
         self._reset()
 
     def _reset(self) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from ..validation import check_number
+from ..validation import check_choice, check_number
 
 # "auto" takes a value as better when it is higher if the monitor's name contains one of these words.
 _HIGHER_IS_BETTER = ("accuracy", "f1", "precision", "recall", "r2", "top_")
@@ -37,9 +37,7 @@ def check_watched(monitor: str, names: Iterable[str]) -> None:
 
 
 def check_mode(mode: Any) -> str:
-    if mode not in ("auto", "min", "max"):
-        raise ValueError(f"mode must be 'auto', 'min' or 'max', got {mode!r}")
-    return str(mode)
+    return check_choice("mode", mode, ("auto", "min", "max"))
 
 
 def is_better(value: float, best: float | None, monitor: str, mode: str, min_delta: float = 0.0) -> bool:

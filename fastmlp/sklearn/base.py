@@ -21,6 +21,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from ..callbacks import check_callbacks
 from ..fitting import DivergenceWarning
+from ..from_sklearn import OURS
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
 from ..model import MLP
 from ..optimizers import LBFGS
@@ -29,7 +30,6 @@ from ..trainer import Trainer
 from .epochs import EpochEnd, IterationEnd, make_trainer, shuffled_orders
 from .fits import DenseMinimisation, Diverged, EpochFit, SparseEpochFit, SparseMinimisation
 from .network import (
-    OURS,
     THEIRS,
     arrange,
     check_shapes,
@@ -89,8 +89,9 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _keep(self, arguments: dict[str, Any]) -> None:
         """Set the parameters from the local variables of ``__init__``."""
-        for name in self._get_param_names():
-            setattr(self, name, arguments[name])
+        for name, value in arguments.items():
+            if name != "self":
+                setattr(self, name, value)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from ..arrays import Source, Targets
 from ..callbacks import notify
-from ..engine import SLICE_SECONDS
 from ..fitting import Fit
 from ..kernels import layout
 from ..kernels.deferred import sum_squared_weights
 from ..kernels.linking import kernel_table
 from ..lbfgs import Minimisation, _NotFinite
+from ..thread_choice import SLICE_SECONDS
 from ..trainer import Trainer
 from .objective import Reported
 from .rows import DenseWindow, HeldOut, source_of, take_rows

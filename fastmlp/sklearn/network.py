@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..activations import ACTIVATIONS
+from ..from_sklearn import OURS
 from ..layers import MAX_DROPOUT, MAX_UNITS, Dense
 from ..model import MLP
 from ..validation import check_choice, check_integer, check_number
@@ -16,8 +17,6 @@ from .parameters import checks_parameters
 
 Array = NDArray[Any]
 
-# scikit-learn's names of activations, where they differ from ours.
-OURS = {"logistic": "sigmoid", "exp": "exponential"}
 THEIRS = {ours: theirs for theirs, ours in OURS.items()}
 
 
