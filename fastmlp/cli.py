@@ -161,8 +161,8 @@ def _kernel_cache() -> str:
 
 
 def _data_cache() -> str:
-    from .datasets.mnist import _ORIGINALS, _is_original, cache_folder
+    from .datasets.mnist import ORIGINALS, cache_folder, is_original
 
     folder = cache_folder()
-    present = all(_is_original(folder / "mnist" / name, name) for name in _ORIGINALS)
+    present = all(is_original(folder / "mnist" / name, name) for name in ORIGINALS)
     return f"{folder} ({'with' if present else 'without'} MNIST)"

@@ -129,7 +129,6 @@ class Call:
 
     def __init__(self, network: Network, rows: int, threads: int, *, shared: bool, training: bool,
                  drops: bool = False, augmentation: Augmentation | None = None) -> None:
-        _compile_entries(network.dtype)
         self.context = np.zeros(layout.CONTEXT_FIELDS, np.int64)
         self.network = network
         self.rows = rows
@@ -184,7 +183,10 @@ class Call:
         self.context[layout.X_STANDARDISED] = network.standardised
         self.keep(layout.COEFFICIENTS, np.zeros(COEFFICIENTS * threads))
         self.keep(layout.TEAM, layout.aligned_zeros(TEAM_SIZE, np.dtype(np.int64)))
-        self.keep(layout.KERNELS, kernel_table(dtype, *(epoch.TRAINING if training else epoch.PREDICTION)))
+        needed = epoch.TRAINING if training else epoch.PREDICTION
+        compile_entries = functools.partial(_compile_entries, dtype)
+        self.keep(layout.KERNELS, kernel_table(dtype, *needed, meanwhile=compile_entries))
+        compile_entries()
         if (table[:, layout.PIECES] > 0).any():
             kernel_table(dtype, maxout, maxout_backward)
         if (table[:, layout.DROPOUT] > 0).any():

@@ -193,7 +193,7 @@ class Fit:
         trainer = self.trainer
         step = self._position()
         done = trainer.epochs - self.first_epoch
-        bar = _progress_bar(self.epochs, self.rows, done, self._rows_until(step)) if self.progress else None
+        bar = progress_bar(self.epochs, self.rows, done, self._rows_until(step)) if self.progress else None
         try:
             if self.losses:  # of steps of an epoch that was not finished
                 self._provide_data(step - 1)
@@ -428,7 +428,7 @@ class StreamFit(Fit):
         return {}  # all outputs and targets would have to be in memory
 
 
-def _progress_bar(epochs: int, rows: int | None, epochs_done: int = 0, rows_done: int = 0) -> Any:
+def progress_bar(epochs: int, rows: int | None, epochs_done: int = 0, rows_done: int = 0) -> Any:
     from tqdm.auto import tqdm
 
     total = None if rows is None else epochs * rows

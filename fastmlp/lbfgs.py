@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from . import engine
 from .arrays import Source, Targets
 from .callbacks import notify
-from .fitting import DivergenceWarning, _progress_bar
+from .fitting import DivergenceWarning, progress_bar
 from .kernels import layout
 from .kernels.updates import WRITE_GRADIENT
 from .optimizers import LBFGS
@@ -55,7 +55,7 @@ def check_settings(trainer: Trainer) -> None:
                          f"step, got {trainer.schedule!r}")
 
 
-class _NotFinite(Exception):
+class NotFinite(Exception):
     """The loss was not a finite number."""
 
 
@@ -103,7 +103,7 @@ class Minimisation:
         try:
             notify(self.callbacks, "on_train_begin", trainer, {})
             if self.progress:
-                self.bar = _progress_bar(self.epochs, self.source.rows)
+                self.bar = progress_bar(self.epochs, self.source.rows)
             try:
                 if not trainer.stop_training:
                     self._minimise()
@@ -129,7 +129,7 @@ class Minimisation:
                               options=options)
             if len(trainer.history) > records:
                 trainer.history[-1]["message"] = str(result.message)
-        except _NotFinite:
+        except NotFinite:
             warnings.warn(
                 f"training stopped: the loss is {self.loss} in epoch {trainer.epochs}; the model has the weights from "
                 "before it. Try smaller weights to begin with, standardised inputs, or dtype='float64'.",
@@ -153,7 +153,7 @@ class Minimisation:
         self.seconds += seconds
         self.loss = float(self.call.kept(layout.LOSSES)[0])
         if not math.isfinite(self.loss):
-            raise _NotFinite
+            raise NotFinite
         gradient = self.call.kept(layout.GRADIENTS)[self.places].astype(np.float64, copy=False)
         if self.decay is None:
             return self.loss, gradient

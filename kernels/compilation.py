@@ -31,8 +31,11 @@ PROGRAM = ("import sys; sys.path[:] = sys.argv[1:]; import fastmlp; "
            "from fastmlp.kernels.compilation import serve; serve()")
 
 
-def compile_missing(kernels: Sequence[Kernel], dtype: types.Float) -> None:
-    """Compile those of the kernels that are not in the cache on disk, if they are many; show the progress."""
+def compile_missing(kernels: Sequence[Kernel], dtype: types.Float, meanwhile: Callable[[], object]) -> None:
+    """Compile those of the kernels that are not in the cache on disk, if they are many; show the progress.
+
+    `meanwhile` is called in this process while the others start.
+    """
     processes = min(config.NUMBA_NUM_THREADS, MOST_PROCESSES)
     if processes < 2 or not _python_can_be_started():
         return
@@ -44,6 +47,7 @@ def compile_missing(kernels: Sequence[Kernel], dtype: types.Float) -> None:
     with _progress(len(missing)) as one_done:
         workers = [_Worker(waiting, dtype, one_done) for _ in range(processes - 1)]
         try:
+            meanwhile()
             while kernel := _next(waiting):
                 kernel.compiled(dtype)
                 one_done()

@@ -219,27 +219,28 @@ def kernel(*arguments: types.Type, on_demand: bool = False) -> Callable[[Callabl
 _tables: dict[np.dtype[Any], np.ndarray] = {}
 
 
-def kernel_table(dtype: np.dtype[Any], *needed: Kernel) -> np.ndarray:
+def kernel_table(dtype: np.dtype[Any], *needed: Kernel, meanwhile: Callable[[], object] = lambda: None) -> np.ndarray:
     """Return the addresses of all kernels for float32 or float64, compiled or loaded from the cache.
 
-    Kernels on demand have address 0 until they were `needed`; it is always the same array.
+    Kernels on demand have address 0 until they were `needed`; it is always the same array. If other processes have to
+    help with compiling, `meanwhile` is called while they start.
     """
     dtype = np.dtype(dtype)
     table = _tables.get(dtype)
     if table is None or any(table[entry.slot] == 0 for entry in needed):
         with global_compiler_lock:  # several threads may be the first to need it
-            table = _load(dtype, needed)
+            table = _load(dtype, needed, meanwhile)
     return table
 
 
-def _load(dtype: np.dtype[Any], needed: Sequence[Kernel]) -> np.ndarray:
+def _load(dtype: np.dtype[Any], needed: Sequence[Kernel], meanwhile: Callable[[], object]) -> np.ndarray:
     """Compile or load what is not in the table of a dtype yet."""
     from .compilation import compile_missing  # which needs this module
 
     kind = FLOATS[dtype]
     if dtype not in _tables:
         always = [entry for entry in KERNELS if not entry.on_demand]
-        compile_missing([*always, *needed], kind)
+        compile_missing([*always, *needed], kind, meanwhile)
         table = np.zeros(MOST_KERNELS, np.int64)
         for entry in always:
             table[entry.slot] = entry.address(kind)

@@ -30,6 +30,7 @@ WAITING, TOGETHER, GIVEN_UP = 0, 1, 2
 
 SPINS_BEFORE_YIELD = 4000  # about 50 to 150 microseconds, more than most phases last
 NAP_MICROSECONDS = 50
+PAUSES_OF_A_NAP = 2000  # about as long, where there is no system call for it
 # Naps that a member takes until it no longer waits for the others to join: some 40 milliseconds, or a second or two
 # where other programs want the processor. (Yields would not do: each may last until the others' turn is over.)
 MOST_NAPS = 400
@@ -101,17 +102,26 @@ def yield_processor(typing_context):
 
 
 @intrinsic
-def nap(typing_context):
-    """Sleep for a moment."""
+def _sleep(typing_context):
+    """Sleep for NAP_MICROSECONDS; only on POSIX systems."""
 
     def generate(context, builder, sig, values):
-        if IS_POSIX:
-            kind = ir.IntType(32)
-            function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), "usleep")
-            builder.call(function, [kind(NAP_MICROSECONDS)])
+        kind = ir.IntType(32)
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), "usleep")
+        builder.call(function, [kind(NAP_MICROSECONDS)])
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+@inlined
+def nap():
+    """Wait for a moment that others can use."""
+    if IS_POSIX:
+        _sleep()
+    else:
+        for _ in range(PAUSES_OF_A_NAP):
+            pause()
 
 
 @inlined

@@ -64,7 +64,7 @@ def test_a_profiled_process_compiles_all_kernels_itself_and_names_them(tmp_path:
     names = Path(f"/tmp/perf-{os.getpid()}.map")
     try:
         profile_step.write_map()
-        compilation.compile_missing(linking.KERNELS, types.float32)
+        compilation.compile_missing(linking.KERNELS, types.float32, lambda: None)
         assert all(kernel.is_missing(types.float32) for kernel in linking.KERNELS)
         address = transposes.transpose.address(types.float32)
         places = [line.split() for line in names.read_text(encoding="utf-8").splitlines()]

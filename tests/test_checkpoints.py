@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparing import bits, records_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -73,20 +74,8 @@ def make_data(rows: int, inputs: int = 5, classes: int = 3) -> tuple[Array, Arra
     return rng.normal(size=(rows, inputs)), rng.integers(0, classes, rows)
 
 
-def bits(trainer: Trainer) -> list[bytes]:
-    """The weights and the optimizer's state."""
-    arrays = [*trainer.model.get_weights(), *(array for slot in trainer._unpacked_state() for array in slot)]
-    return [array.tobytes() for array in arrays]
-
-
-def records(trainer: Trainer) -> str:
-    """The history, but for what depends on the clock. As text, so that NaN equals NaN."""
-    return repr([{name: value for name, value in record.items() if name != "samples_per_second"}
-                 for record in trainer.history])
-
-
 def assert_same(resumed: Trainer, unbroken: Trainer) -> None:
-    assert records(resumed) == records(unbroken)
+    assert records_of(resumed) == records_of(unbroken)
     assert bits(resumed) == bits(unbroken)
     assert (resumed.steps, resumed.epochs, resumed.schedule_state, resumed.unfinished, resumed.stop_training) == (
         unbroken.steps, unbroken.epochs, unbroken.schedule_state, unbroken.unfinished, unbroken.stop_training)

@@ -213,8 +213,8 @@ def test_info_knows_where_the_kernels_are_cached() -> None:
 def test_info_tells_whether_mnist_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str],
                                            monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mnist_data, "cache_folder", lambda: tmp_path)
-    contents = {name: name.encode() for name in mnist_data._ORIGINALS}
-    monkeypatch.setattr(mnist_data, "_ORIGINALS", {
+    contents = {name: name.encode() for name in mnist_data.ORIGINALS}
+    monkeypatch.setattr(mnist_data, "ORIGINALS", {
         name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in contents.items()})
     assert findings(capsys)["data cache"] == f"{tmp_path} (without MNIST)"
     (tmp_path / "mnist").mkdir()

@@ -25,7 +25,7 @@ import pytest
 from fastmlp.datasets import Dataset, MnistUnavailable, load_mnist, mnist, read_idx, write_idx
 
 REAL_FOLDER = os.environ.get("FASTMLP_DATA")
-FILES = tuple(mnist._ORIGINALS)
+FILES = tuple(mnist.ORIGINALS)
 SHAPES = ((30, 4, 5), (30,), (20, 4, 5), (20,))
 IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = FILES
 
@@ -86,7 +86,7 @@ def originals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in FILES:
         content = (folder / name).read_bytes()
         expected[name] = (len(content), hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(mnist, "_ORIGINALS", expected)
+    monkeypatch.setattr(mnist, "ORIGINALS", expected)
     return folder
 
 
@@ -611,4 +611,4 @@ def test_real_mnist() -> None:
     assert dataset.X_train.max() == 255
     if all((Path(REAL_FOLDER) / name).is_file() for name in FILES):
         assert dataset.name == "MNIST"
-        assert all(mnist._is_original(Path(REAL_FOLDER) / name, name) for name in FILES)
+        assert all(mnist.is_original(Path(REAL_FOLDER) / name, name) for name in FILES)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparing import bits, records_of
 
 from fastmlp import MLP, Callback, Dense, EarlyStopping, Trainer, engine
 from fastmlp.callbacks import Checkpoint
@@ -29,16 +30,10 @@ def new_trainer(**options: Any) -> Trainer:
     return Trainer(MLP(sizes), **{"batch_size": 16, "learning_rate": 0.02, **options})
 
 
-def bits(trainer: Trainer) -> list[bytes]:
-    return [*(array.tobytes() for array in trainer.model.get_weights()), trainer._state.tobytes()]
-
-
 def content(trainer: Trainer) -> tuple[Any, ...]:
     """All that training changes, but for what depends on the clock; as text, so that NaN equals NaN."""
-    records = [{name: value for name, value in record.items() if name != "samples_per_second"}
-               for record in trainer.history]
-    return (bits(trainer), repr(records), trainer.steps, trainer.epochs, trainer.schedule_state, trainer.stop_training,
-            trainer.unfinished, trainer.callback_states)
+    return (bits(trainer), records_of(trainer), trainer.steps, trainer.epochs, trainer.schedule_state,
+            trainer.stop_training, trainer.unfinished, trainer.callback_states)
 
 
 # ---- settings that callbacks change
@@ -147,13 +142,6 @@ def test_with_lbfgs_no_setting_can_be_changed_by_a_callback(name: str) -> None:
 
 
 # ---- stopped, and resumed
-
-
-@pytest.fixture
-def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slices of a single step: none may take any time."""
-    original = ThreadChoice.next
-    monkeypatch.setattr(ThreadChoice, "next", lambda choice: (original(choice)[0], 1e-12))
 
 
 def after_calls(original: Callable[..., Any], calls: int, error: BaseException) -> Callable[..., Any]:

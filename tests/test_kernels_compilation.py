@@ -47,7 +47,8 @@ def compiled(kernel, dtype, **options):
     time.sleep(5)  # time enough for the other process
     return original(kernel, dtype, **options)
 Kernel.compiled = compiled
-compilation.compile_missing(kernels, types.float32)
+compilation.compile_missing(kernels, types.float32, lambda: done.append(0))
+assert done.pop() == 0
 assert not any(kernel.is_missing(types.float32) for kernel in kernels)
 assert 0 < len(in_this_process) < 3, in_this_process
 """
@@ -112,11 +113,11 @@ def test_few_kernels_are_left_to_this_process(missing: int, monkeypatch: pytest.
     monkeypatch.setattr(Kernel, "compiled", lambda *arguments: pytest.fail("compiled"))
     monkeypatch.setattr(compilation.config, "NUMBA_NUM_THREADS", 2)
     monkeypatch.setattr(compilation, "_Worker", lambda *arguments: pytest.fail("started a process"))
-    compilation.compile_missing(kernels() * 4, types.float32)
+    compilation.compile_missing(kernels() * 4, types.float32, lambda: None)
     assert next(names) == 12
 
 
 def test_one_processor_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Kernel, "is_missing", lambda self, dtype: pytest.fail("looked"))
     monkeypatch.setattr(compilation.config, "NUMBA_NUM_THREADS", 1)
-    compilation.compile_missing(kernels() * 4, types.float32)
+    compilation.compile_missing(kernels() * 4, types.float32, lambda: None)

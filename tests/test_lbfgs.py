@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparing import bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -66,10 +67,6 @@ def fit(trainer: Trainer, epochs: int = 10, rows: int = 80, **arguments: Any) ->
 
 def flat(arrays: list[Array]) -> Array:
     return np.concatenate([array.ravel() for array in arrays])
-
-
-def bits(trainer: Trainer) -> list[bytes]:
-    return [array.tobytes() for array in trainer.model.get_weights()]
 
 
 def minimisation(trainer: Trainer, rows: int = 80) -> Minimisation:

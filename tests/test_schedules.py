@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparing import bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -525,10 +526,6 @@ Y = X[:, :3].argmax(axis=1)
 
 def make_trainer(schedule: Any, learning_rate: float = 0.1) -> Trainer:
     return Trainer(MLP([5, 6, 3]), learning_rate=learning_rate, schedule=schedule, batch_size=20)
-
-
-def bits(trainer: Trainer) -> list[bytes]:
-    return [*(array.tobytes() for array in trainer.model.get_weights()), trainer._state.tobytes()]
 
 
 class Losses(Callback):

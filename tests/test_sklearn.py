@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparing import assert_equal_weights
 
 pytest.importorskip("sklearn")
 
@@ -52,11 +53,6 @@ def one_thread_for_theirs() -> Iterator[None]:
 
 def make(kind: str, **parameters: Any) -> Any:
     return getattr(fastmlp, kind)(**SMALL | parameters)
-
-
-def assert_equal_weights(one: Any, other: Any) -> None:
-    for a, b in zip(one.coefs_ + one.intercepts_, other.coefs_ + other.intercepts_, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 # ---- names and parameters

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparing import assert_equal_weights
 
 pytest.importorskip("sklearn")
 
@@ -37,11 +38,6 @@ def classifier(**parameters: Any) -> MLPClassifier:
 
 def regressor(**parameters: Any) -> MLPRegressor:
     return MLPRegressor(**SMALL | parameters)
-
-
-def assert_equal_weights(one: Any, other: Any) -> None:
-    for a, b in zip(one.coefs_ + one.intercepts_, other.coefs_ + other.intercepts_, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 # ---- the network

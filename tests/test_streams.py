@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparing import bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,11 +67,6 @@ class Slices:
     def __getitem__(self, rows: slice) -> Array:
         self.reads.append((rows.start, rows.stop))
         return self.array[rows]
-
-
-def bits(trainer: Trainer) -> list[bytes]:
-    """All that training changes."""
-    return [*(array.tobytes() for array in trainer.model.get_weights()), trainer._state.tobytes()]
 
 
 def stream_of(trainer: Trainer, X: Any, y: Any = None, *, shuffle: bool = True, window: int | None = None,

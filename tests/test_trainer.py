@@ -23,6 +23,7 @@ from typing import Any
 import naive
 import numpy as np
 import pytest
+from comparing import bits
 from naive import layers_of
 
 import fastmlp
@@ -48,7 +49,6 @@ from fastmlp import (
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.kernels import layout
 from fastmlp.schedules import OneCycle, Span
-from fastmlp.thread_choice import ThreadChoice
 
 Array = np.ndarray[Any, Any]
 
@@ -71,11 +71,6 @@ def batches_of(rows: int, batch: int, epochs: int) -> list[Array]:
     return [np.arange(first, min(first + batch, rows)) for _ in range(epochs) for first in range(0, rows, batch)]
 
 
-def bits(trainer: Trainer) -> list[bytes]:
-    """All that training changes."""
-    return [*(array.tobytes() for array in trainer.model.get_weights()), trainer._state.tobytes()]
-
-
 def losses(trainer: Trainer) -> list[float]:
     return list(trainer.history["loss"])
 
@@ -89,13 +84,6 @@ def environment() -> dict[str, str]:
 def run_code(code: str) -> subprocess.CompletedProcess[str]:
     """Run Python code in a process of its own."""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, env=environment())
-
-
-@pytest.fixture
-def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slices of a single step: none may take any time."""
-    original = ThreadChoice.next
-    monkeypatch.setattr(ThreadChoice, "next", lambda choice: (original(choice)[0], 1e-12))
 
 
 # ---- exclusive or

@@ -21,7 +21,7 @@ _MIRRORS: tuple[str, ...] = (
 )
 _TIMEOUT = 10.0  # seconds
 # Size in bytes and sha256 of the original files: training images and labels, test images and labels.
-_ORIGINALS = {
+ORIGINALS = {
     "train-images-idx3-ubyte.gz": (
         9912422,
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
@@ -40,7 +40,7 @@ _ORIGINALS = {
     ),
 }
 _ADVICE = (
-    f"Put the four files ({', '.join(_ORIGINALS)}) in a folder and pass it as data=, "
+    f"Put the four files ({', '.join(ORIGINALS)}) in a folder and pass it as data=, "
     "or set the environment variable FASTMLP_DATA to it."
 )
 
@@ -114,7 +114,7 @@ def load_mnist(
         return _load_folder(Path(variable), "the environment variable FASTMLP_DATA")
 
     cache = cache_folder() / "mnist"
-    missing = [name for name in _ORIGINALS if not _is_original(cache / name, name)]
+    missing = [name for name in ORIGINALS if not is_original(cache / name, name)]
     if missing and not download:
         raise MnistUnavailable(
             f"MNIST is not in the cache folder {cache} (missing or with a wrong checksum: "
@@ -130,7 +130,7 @@ def load_mnist(
             raise
         except OSError as problem:
             raise MnistUnavailable(f"{name} could not be written to the cache folder: {problem}. {_ADVICE}") from None
-    return _load_files([cache / name for name in _ORIGINALS], "MNIST")
+    return _load_files([cache / name for name in ORIGINALS], "MNIST")
 
 
 def cache_folder() -> Path:
@@ -156,7 +156,7 @@ def cache_folder() -> Path:
 def _load_folder(folder: Path, origin: str) -> Dataset:
     paths = []
     missing = []
-    for name in _ORIGINALS:
+    for name in ORIGINALS:
         plain = name.removesuffix(".gz")
         dotted = plain.replace("-idx", ".idx")
         candidates = [folder / spelling for spelling in (name, plain, dotted + ".gz", dotted)]
@@ -169,8 +169,8 @@ def _load_folder(folder: Path, origin: str) -> Dataset:
             f"{origin} must be a folder with the four files of MNIST, got {folder}, which lacks "
             f"{', '.join(missing)} (also looked for without .gz, and with .idx instead of -idx)"
         )
-    images = [(path, name) for path, name in zip(paths, _ORIGINALS, strict=True) if "images" in name]
-    original = all(_is_original(path, name) for path, name in images)
+    images = [(path, name) for path, name in zip(paths, ORIGINALS, strict=True) if "images" in name]
+    original = all(is_original(path, name) for path, name in images)
     return _load_files(paths, "MNIST" if original else folder.resolve().name)
 
 
@@ -214,8 +214,8 @@ def _read_bytes(path: Path, dimensions: int) -> npt.NDArray[Any]:
     return array
 
 
-def _is_original(path: Path, name: str) -> bool:
-    size, sha256 = _ORIGINALS[name]
+def is_original(path: Path, name: str) -> bool:
+    size, sha256 = ORIGINALS[name]
     return path.is_file() and path.stat().st_size == size and _sha256(path.read_bytes()) == sha256
 
 
@@ -230,7 +230,7 @@ def _download(name: str, progress: bool) -> bytes:
     import http.client
     import urllib.error
 
-    size, sha256 = _ORIGINALS[name]
+    size, sha256 = ORIGINALS[name]
     failures = []
     for mirror in _MIRRORS:
         url = mirror + name

@@ -313,14 +313,14 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         kept = incremental or (self.warm_start and self.keep_optimizer)
         if trainer is None or not kept or trainer.model is not model or trainer.loss != objective.loss:
             trainer = make_trainer(self, model, objective)
-        trainer.batch_size = min(batch, count)
-        trainer._l2_of_sum, trainer._loss_scale = self.alpha, objective.scale
-        trainer.history.records.clear()
         targets = objective.loss.check_targets(y, count, model.outputs, model.dtype, weights)
         validation = self._held_out(model, held_out, objective)
         if trainer.schedule.monitor == "val_loss" and validation is None:
             raise ValueError("X_val and y_val must be given, or early_stopping=True, for the schedule "
                              f"{trainer.schedule!r}, which goes by the loss on them")
+        trainer.batch_size = min(batch, count)
+        trainer._l2_of_sum, trainer._loss_scale = self.alpha, objective.scale
+        trainer.history.records.clear()
         draw_order = shuffled_orders(count, self._random_state) if self.shuffle else None
         self._trainer = trainer
         epochs = 1 if incremental else self.max_iter

@@ -14,7 +14,7 @@ from ..fitting import Fit
 from ..kernels import layout
 from ..kernels.deferred import sum_squared_weights
 from ..kernels.linking import kernel_table
-from ..lbfgs import Minimisation, _NotFinite
+from ..lbfgs import Minimisation, NotFinite
 from ..thread_choice import SLICE_SECONDS
 from ..trainer import Trainer
 from .objective import Reported
@@ -208,7 +208,7 @@ class DenseMinimisation(Minimisation):
         """Return what is minimised at the parameters x (n,), and its gradient (n,)."""
         try:
             value, gradient = super().objective(x)
-        except _NotFinite:
+        except NotFinite:
             raise Diverged from None
         return self.factor * value, self.factor * gradient
 
