@@ -141,11 +141,11 @@ def check_inputs(X: Any, inputs: int, dtype: np.dtype[Any], *, finite: bool = Tr
 
 
 def check_weights(name: str, weights: Any, rows: int) -> NDArray[np.float64]:
-    """Check weights of samples: finite numbers of at least 0, one for each row of X."""
+    """Check weights of samples: finite numbers of at least 0, one for each row."""
     allowed = f"finite numbers of at least 0 of shape ({rows},)"
     array = as_numeric(name, weights, allowed)
     if array.shape != (rows,):
-        raise ValueError(f"{name} must be {allowed}, one for each row of X, got shape {array.shape}")
+        raise ValueError(f"{name} must be {allowed}, one for each row, got shape {array.shape}")
     wrong = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
     if len(wrong):
         raise ValueError(f"{name} must be {allowed}, got {array[wrong[0]]} at position {wrong[0]}")

@@ -56,7 +56,8 @@ class Loss:
             by_class = class_weights(class_weight, self.classes_of(source), outputs)
             weights = by_class if weights is None else weights * by_class
         if weights is not None:
-            total = float(weights.sum())
+            with np.errstate(over="ignore"):
+                total = float(weights.sum())
             if total == 0.0:
                 raise ValueError("sample_weight and class_weight must leave rows with a weight above 0, got none")
             if not SMALLEST <= total < np.inf:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .activations import ACTIVATIONS
-from .arrays import as_numeric
+from .arrays import as_numeric, check_weights
 from .layers import MAX_UNITS
 from .validation import check_choice, check_integer
 
@@ -467,13 +467,9 @@ def _require_same_shape(y: Array, predicted: Array) -> None:
 def _check_weights(sample_weight: Any, rows: int) -> Array | None:
     if sample_weight is None:
         return None
-    allowed = f"finite numbers of at least 0, not all 0, of shape ({rows},)"
-    weights = as_numeric("sample_weight", sample_weight, allowed).astype(np.float64)
-    if weights.shape != (rows,):
-        raise ValueError(f"sample_weight must be {allowed}, got shape {weights.shape}")
-    wrong = weights[~(np.isfinite(weights) & (weights >= 0))]
-    if len(wrong) or not weights.any():
-        raise ValueError(f"sample_weight must be {allowed}, got {wrong[0] if len(wrong) else 'only 0'}")
+    weights = check_weights("sample_weight", sample_weight, rows)
+    if not weights.any():
+        raise ValueError("sample_weight must be numbers that are not all 0, got only 0")
     return weights
 
 

@@ -884,8 +884,8 @@ def test_without_an_epoch_in_its_name_a_file_takes_the_place_of_the_one_before(t
     ({"every": True}, TypeError, "every must be"),
     ({"every": 2, "monitor": "loss"}, ValueError, "every must be 1 with a monitor, got 2"),
     ({"monitor": 3}, TypeError, "monitor must be the name of a value in the history, got 3"),
-    ({"mode": "best"}, ValueError, "mode must be 'auto', 'min' or 'max', got 'best'"),
-    ({"mode": None}, ValueError, "mode must be"),
+    ({"mode": "best"}, ValueError, "mode must be one of 'auto', 'max', 'min', got 'best'"),
+    ({"mode": None}, TypeError, "mode must be"),
 ])
 def test_arguments_of_checkpoint_are_checked(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):

@@ -243,7 +243,7 @@ BAD_LABELS = [
     ({"predicted": [0, 1, 1]}, ValueError, r"predicted must have the shape of y, \(2,\), got \(3,\)"),
     ({"predicted": [[0], [1], [1]]}, ValueError, r"predicted must have the shape of y, \(2,\), got \(3,\)"),
     ({"predicted": [[0, 0], [1, 1]]}, ValueError, r"predicted must have the shape of y, \(2,\), got \(2, 2\)"),
-    ({"sample_weight": [1.0]}, ValueError, r"sample_weight must .* shape \(2,\), got shape \(1,\)"),
+    ({"sample_weight": [1.0]}, ValueError, r"sample_weight must .* shape \(2,\), .* got shape \(1,\)"),
     ({"sample_weight": [1.0, -1.0]}, ValueError, "sample_weight must .* got -1"),
     ({"sample_weight": [1.0, math.nan]}, ValueError, "sample_weight must .* got nan"),
     ({"sample_weight": [0, 0]}, ValueError, "sample_weight must .* got only 0"),
