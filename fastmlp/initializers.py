@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from .validation import check_choice
+from .validation import check_choice, check_integer
 
 Weights = NDArray[np.float64]
 
@@ -160,11 +160,7 @@ def initial_weights(
         If `inputs` or `units` is not an int, or `rng` not a numpy Generator.
     """
     check_initializer(name)
-    for argument, size in (("inputs", inputs), ("units", units)):
-        if isinstance(size, bool) or not isinstance(size, (int, np.integer)):
-            raise TypeError(f"{argument} must be an int of at least 1, got {size!r}")
-        if size < 1:
-            raise ValueError(f"{argument} must be an int of at least 1, got {size!r}")
+    inputs, units = check_integer("inputs", inputs, low=1), check_integer("units", units, low=1)
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng must be a numpy.random.Generator, got {rng!r}")
     if np.dtype(dtype) not in (np.float32, np.float64):

@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .validation import check_path
+
 FORMAT = "fastmlp"
 FORMAT_VERSION = "1"
 
@@ -89,7 +91,7 @@ def write_model_file(
     OSError
         If the file cannot be written: no such folder, no permission, no space, `path` is a folder.
     """
-    target = os.path.realpath(_checked_path(path))
+    target = os.path.realpath(check_path("path", path))
     metadata = {"architecture": _checked_description("description", description)}
     if training is not None:
         metadata["training"] = _checked_description("training", training)
@@ -117,7 +119,7 @@ def read_model_header(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[int
     TypeError, ModelFileError, OSError
         As `read_model_file`.
     """
-    name = _checked_path(path)
+    name = check_path("path", path)
     with _opened(name) as (file, metadata):
         description = _read_description(name, metadata, "architecture")
         return {tensor: tuple(file.get_slice(tensor).get_shape()) for tensor in _names(file, metadata)}, description
@@ -152,7 +154,7 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
     MemoryError
         If there is not enough memory for a tensor.
     """
-    name = _checked_path(path)
+    name = check_path("path", path)
     with _opened(name) as (file, metadata):
         description = _read_description(name, metadata, "architecture")
         return {tensor: file.get_tensor(tensor) for tensor in _names(file, metadata)}, description
@@ -176,7 +178,7 @@ def read_checkpoint_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor
     TypeError, ModelFileError, OSError, MemoryError
         As `read_model_file`; ModelFileError if the file holds a model only.
     """
-    name = _checked_path(path)
+    name = check_path("path", path)
     with _opened(name) as (file, metadata):
         if "training" not in metadata:
             raise ModelFileError(f"path={name!r} holds a model and no state of training; expected a file that "
@@ -211,14 +213,6 @@ def _names(file: Any, metadata: dict[str, str]) -> list[str]:
     """Names of the model's tensors."""
     return [tensor for tensor in file.keys()  # noqa: SIM118  (it is no dict)
             if "training" not in metadata or not tensor.startswith(TRAINING_PREFIX)]
-
-
-def _checked_path(path: str | os.PathLike[str]) -> str:
-    if isinstance(path, (str, os.PathLike)):
-        name = os.fspath(path)
-        if isinstance(name, str):
-            return name
-    raise TypeError(f"path must be a str or an os.PathLike of str, got {path!r}")
 
 
 def _checked_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

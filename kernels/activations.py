@@ -35,13 +35,16 @@ from .linking import DOUBLE, INT, NUMBERS, inlined, inlined_always, kernel
 from .panels import gather_rows, gathered_size, scatter_rows
 from .simd import (
     Lanes,
+    at_once,
     fma,
     full,
     lanes,
     load,
+    load_several,
     maximum,
     shift,
     store,
+    store_several,
     vector_function,
 )
 
@@ -109,42 +112,42 @@ def activate(code, alpha, block, count):
 
     `alpha` is the slope of leaky relu and the alpha of elu.
     """
-    step = lanes(block)
+    step, several, last = lanes(block), at_once(block), count - lanes(block)
     if code == RELU:
         for i in range(0, count, step):
             store(block, i, _relu(load(block, i)))
     elif code == SIGMOID:
-        for i in range(0, count, step):
-            store(block, i, sigmoid(load(block, i)))
+        for i in range(0, count, several):
+            store_several(block, i, last, sigmoid(load_several(block, i, last)))
     elif code == TANH:
-        for i in range(0, count, step):
-            store(block, i, tanh(load(block, i)))
+        for i in range(0, count, several):
+            store_several(block, i, last, tanh(load_several(block, i, last)))
     elif code == LEAKY_RELU:
         for i in range(0, count, step):
             store(block, i, _leaky_relu(load(block, i), alpha))
     elif code in (ELU, SELU):
         alpha, scale = (SELU_ALPHA, SELU_SCALE) if code == SELU else (alpha, 1.0)
-        for i in range(0, count, step):
-            z = load(block, i)
-            store(block, i, _elu(z, expm1(z) * alpha) * scale)
+        for i in range(0, count, several):
+            z = load_several(block, i, last)
+            store_several(block, i, last, _elu(z, expm1(z) * alpha) * scale)
     elif code == SOFTPLUS:
-        for i in range(0, count, step):
-            store(block, i, softplus(load(block, i)))
+        for i in range(0, count, several):
+            store_several(block, i, last, softplus(load_several(block, i, last)))
     elif code == EXPONENTIAL:
-        for i in range(0, count, step):
-            store(block, i, exp(load(block, i)))
+        for i in range(0, count, several):
+            store_several(block, i, last, exp(load_several(block, i, last)))
     elif code in (STEP, SIGN):
         below = 0.0 if code == STEP else -1.0
         for i in range(0, count, step):
             store(block, i, _step(load(block, i), below))
     elif code == GELU:
-        for i in range(0, count, step):
-            z = load(block, i)
-            store(block, i, maximum(-FAR, z) * normal_cdf(z))
+        for i in range(0, count, several):
+            z = load_several(block, i, last)
+            store_several(block, i, last, maximum(-FAR, z) * normal_cdf(z))
     elif code == SILU:
-        for i in range(0, count, step):
-            z = load(block, i)
-            store(block, i, maximum(-FAR, z) * sigmoid(z))
+        for i in range(0, count, several):
+            z = load_several(block, i, last)
+            store_several(block, i, last, maximum(-FAR, z) * sigmoid(z))
 
 
 @inlined
@@ -156,19 +159,19 @@ def keeps_slope(code):
 @kernel(INT, NUMBERS, NUMBERS, INT)
 def activate_and_keep(code, block, slopes, count):
     """Replace z by f(z) in `count` (whole registers) numbers, and write f'(z) to `slopes`; for gelu and silu."""
-    step = lanes(block)
+    several, last = at_once(block), count - lanes(block)
     if code == GELU:
-        for i in range(0, count, step):
-            z = load(block, i)
+        for i in range(0, count, several):
+            z = load_several(block, i, last)
             probability = normal_cdf(z)
-            store(slopes, i, fma(_not_far(z), normal_density(z), probability))
-            store(block, i, maximum(-FAR, z) * probability)
+            store_several(slopes, i, last, fma(_not_far(z), normal_density(z), probability))
+            store_several(block, i, last, maximum(-FAR, z) * probability)
     elif code == SILU:
-        for i in range(0, count, step):
-            z = load(block, i)
+        for i in range(0, count, several):
+            z = load_several(block, i, last)
             s = sigmoid(z)
-            store(slopes, i, s * fma(_not_far(z), 1.0 - s, 1.0))
-            store(block, i, maximum(-FAR, z) * s)
+            store_several(slopes, i, last, s * fma(_not_far(z), 1.0 - s, 1.0))
+            store_several(block, i, last, maximum(-FAR, z) * s)
 
 
 @kernel(INT, DOUBLE, NUMBERS, NUMBERS, INT)
@@ -198,8 +201,10 @@ def multiply_by_derivative(code, alpha, deltas, outputs, count):
             elu = load(outputs, i) * (1.0 / scale)
             store(deltas, i, _elu_backward(load(deltas, i), elu, alpha) * scale)
     elif code == SOFTPLUS:
-        for i in range(0, count, step):
-            store(deltas, i, load(deltas, i) * -expm1(-load(outputs, i)))
+        several, last = at_once(deltas), count - lanes(deltas)
+        for i in range(0, count, several):
+            slope = -expm1(-load_several(outputs, i, last))
+            store_several(deltas, i, last, load_several(deltas, i, last) * slope)
     elif code == EXPONENTIAL:
         for i in range(0, count, step):
             store(deltas, i, load(deltas, i) * load(outputs, i))

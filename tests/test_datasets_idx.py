@@ -280,9 +280,9 @@ def test_absent_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", [3, None, b"a", ["a"]])
 def test_path_of_wrong_type(path: Any) -> None:
-    with pytest.raises(TypeError, match=r"path must be a str or an os\.PathLike, got"):
+    with pytest.raises(TypeError, match=r"path must be a str or an os\.PathLike of str, got"):
         read_idx(path)
-    with pytest.raises(TypeError, match=r"path must be a str or an os\.PathLike, got"):
+    with pytest.raises(TypeError, match=r"path must be a str or an os\.PathLike of str, got"):
         write_idx(path, INT16_ARRAY)
 
 

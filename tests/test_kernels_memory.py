@@ -352,8 +352,8 @@ def run_api(placement: str) -> None:
     plain_table = engine.kernel_table
     tables: dict[Any, Any] = {}
 
-    def guarded_table(dtype: Any, *needed: Any) -> Any:
-        addresses = plain_table(dtype, *needed)
+    def guarded_table(dtype: Any, *needed: Any, **options: Any) -> Any:
+        addresses = plain_table(dtype, *needed, **options)
         table = tables.setdefault(dtype, guard.empty(len(addresses), addresses.dtype))
         table[:] = addresses
         return table

@@ -7,7 +7,7 @@ import itertools
 import os
 from typing import Any
 
-from ..validation import check_integer
+from ..validation import check_integer, check_path
 from .base import Callback
 from .monitoring import check_best_value, check_mode, check_monitor, is_better, monitored
 from .states import check_state, has_state
@@ -62,8 +62,7 @@ class Checkpoint(Callback):
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1, monitor: str | None = None,
                  mode: str = "auto") -> None:
-        if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
-            raise TypeError(f"path must be a str or an os.PathLike of str, got {path!r}")
+        check_path("path", path)
         self.path = path
         self.every = check_integer("every", every, low=1)
         if monitor is not None:

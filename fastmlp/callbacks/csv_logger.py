@@ -7,7 +7,7 @@ import os
 import warnings
 from typing import IO, Any
 
-from ..validation import check_flag
+from ..validation import check_flag, check_path
 from .base import Callback
 
 
@@ -41,8 +41,7 @@ class CSVLogger(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str], append: bool = False) -> None:
-        if not isinstance(path, (str, os.PathLike)):
-            raise TypeError(f"path must be a str or an os.PathLike, got {path!r}")
+        check_path("path", path)
         self.path = path
         self.append = check_flag("append", append)
         self._columns: list[str] = []

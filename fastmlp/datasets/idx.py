@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from fastmlp.validation import check_path
+
 _TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK = 1 << 20
@@ -51,7 +53,7 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     -----
     The format is described at http://yann.lecun.com/exdb/mnist/.
     """
-    path = _checked_path(path)
+    path = Path(check_path("path", path))
     with open(path, "rb") as raw:
         compressed = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         raw.seek(0)
@@ -92,7 +94,7 @@ def write_idx(path: str | os.PathLike[str], array: npt.NDArray[Any]) -> None:
     OSError
         If the file cannot be written (FileNotFoundError if its folder does not exist, ...).
     """
-    path = _checked_path(path)
+    path = Path(check_path("path", path))
     if not isinstance(array, np.ndarray):
         raise TypeError(f"array must be a numpy.ndarray, got {type(array).__name__}")
     # "equiv" allows another byte order only.
@@ -138,12 +140,6 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _checked_path(path: str | os.PathLike[str]) -> Path:
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path must be a str or an os.PathLike, got {type(path).__name__}")
-    return Path(path)
 
 
 def _read_array(file: io.BufferedIOBase, path: Path) -> npt.NDArray[Any]:
