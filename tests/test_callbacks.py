@@ -415,6 +415,8 @@ def test_numpy_values(value: Any) -> None:
 def test_missing_monitor_names_it_and_what_there_is() -> None:
     with pytest.raises(ValueError, match=r"monitor must .*'epoch', 'loss', 'val_loss'.* got 'auc'$"):
         FakeTrainer().fit([1.0], EarlyStopping("auc"))
+    with pytest.raises(ValueError, match=r"got 'val_acc'$"):  # there is validation data
+        FakeTrainer().fit([1.0], EarlyStopping("val_acc"))
 
 
 def test_missing_validation_value_says_what_to_do() -> None:

@@ -306,6 +306,22 @@ def test_another_number_of_epochs_is_refused(tmp_path: Path) -> None:
         Trainer.load(tmp_path / "0").fit(X, y, epochs=4, progress=False, resume=True)
 
 
+def test_a_checkpoint_may_be_called_by_another_callback(tmp_path: Path) -> None:
+    class Wrapper(Callback):
+        inner = Checkpoint(tmp_path / "{epoch}")
+
+        def on_train_begin(self, trainer: Any, logs: dict[str, Any]) -> None:
+            self.inner.on_train_begin(trainer, logs)
+
+        def on_epoch_end(self, trainer: Any, logs: dict[str, Any]) -> None:
+            self.inner.on_epoch_end(trainer, logs)
+
+    X, y = make_data(60)
+    trainer = one()()
+    trainer.fit(X, y, epochs=2, progress=False, callbacks=[Wrapper()])
+    assert bits(Trainer.load(tmp_path / "1")) == bits(trainer)
+
+
 def test_states_of_callbacks_of_ones_own(tmp_path: Path) -> None:
     state = {"list": [1, None, True, "ü", {"array": np.arange(6.0).reshape(2, 3)}],
              "": {"a.b": -math.inf, "nan": math.nan},
