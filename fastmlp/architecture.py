@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .activations import ACTIVATIONS
+from .activations import ACTIVATIONS, FLAT
 from .arrays import as_numeric
 from .initializers import initial_weights
 from .kernels import layout
@@ -75,6 +76,18 @@ def check_weights(weights: Any, shapes: list[tuple[int, ...]]) -> list[Array]:
 def activation_of(layer: Layer) -> str:
     """Return the name of a layer's activation, for who reads it."""
     return str(layer.activation) if isinstance(layer, Dense) else "maxout"
+
+
+def warn_of_flat_layers(layers: Iterable[Layer]) -> None:
+    """Warn who makes a trainer if gradient descent cannot change the weights of some layers, whatever the data."""
+    for number, layer in enumerate(layers):
+        name = activation_of(layer)
+        if name in FLAT:
+            warnings.warn(f"layer {number} has the activation {name!r}, whose derivative is 0: the weights of this "
+                          "layer and those below it will not learn", stacklevel=3)
+        elif name == "softmax" and layer.units == 1:
+            warnings.warn(f"layer {number} has the activation 'softmax' and one unit, whose output is always 1: "
+                          "nothing will be learned; for two classes take 'sigmoid', or two units", stacklevel=3)
 
 
 def shapes_of(layer: Layer, fan_in: int) -> list[tuple[int, ...]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -13,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import engine, lbfgs
-from .activations import FLAT
-from .architecture import activation_of
+from .architecture import warn_of_flat_layers
 from .arrays import Source, Targets, check_inputs
 from .augmentation import Augmentation
 from .by_hand import StepByHand
@@ -197,7 +195,7 @@ class Trainer:
         self.accumulation = accumulation
         self.metrics = check_metrics(metrics, model.output)
         self.seed = check_seed(seed)
-        _warn_of_flat_layers(model)
+        warn_of_flat_layers(model.layers)
         if isinstance(self.optimizer, LBFGS):
             lbfgs.require_scipy()
             lbfgs.check_settings(self)
@@ -665,18 +663,6 @@ class Trainer:
         if self._choice is None or not self._choice.suits(work, many):
             self._choice = ThreadChoice(network.dtype, work, many)
         return self._choice
-
-
-def _warn_of_flat_layers(model: MLP) -> None:
-    """Warn if gradient descent cannot change the weights of some layers, whatever the data."""
-    for number, layer in enumerate(model.layers):
-        name = activation_of(layer)
-        if name in FLAT:
-            warnings.warn(f"layer {number} has the activation {name!r}, whose derivative is 0: the weights of this "
-                          "layer and those below it will not learn", stacklevel=3)
-        elif name == "softmax" and layer.units == 1:
-            warnings.warn(f"layer {number} has the activation 'softmax' and one unit, whose output is always 1: "
-                          "nothing will be learned; for two classes take 'sigmoid', or two units", stacklevel=3)
 
 
 def _check_augmentation(augmentation: Any, inputs: int) -> Augmentation | None:

@@ -32,19 +32,17 @@ from __future__ import annotations
 
 from .elementary import exp, expm1, normal_cdf, normal_density, sigmoid, softplus, tanh
 from .linking import DOUBLE, INT, NUMBERS, inlined, inlined_always, kernel
+from .lockstep import at_once, load_several, store_several
 from .panels import gather_rows, gathered_size, scatter_rows
 from .simd import (
     Lanes,
-    at_once,
     fma,
     full,
     lanes,
     load,
-    load_several,
     maximum,
     shift,
     store,
-    store_several,
     vector_function,
 )
 

@@ -25,7 +25,6 @@ from fastmlp.kernels.simd import (
     FUSED,
     INSTRUCTION_SET,
     INSTRUCTION_SETS,
-    at_once,
     elements_of_line,
     float32_pointer,
     float64_pointer,
@@ -37,7 +36,6 @@ from fastmlp.kernels.simd import (
     lanes_of,
     load,
     load_first,
-    load_several,
     maximum,
     pointer,
     pointer_at,
@@ -46,7 +44,6 @@ from fastmlp.kernels.simd import (
     shift,
     sqrt,
     store,
-    store_several,
     sum_lanes,
     uint8_pointer,
 )
@@ -466,22 +463,3 @@ def test_the_features_are_those_that_numba_compiles_for(monkeypatch: pytest.Monk
 @given(st.sets(st.sampled_from(sorted(set().union(*(row.needs for row in INSTRUCTION_SETS)) | {"sse2", "avx512bw"}))))
 def test_any_set_of_features_finds_a_row_that_needs_no_more(features: set[str]) -> None:
     assert any(row.needs <= features for row in INSTRUCTION_SETS)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("registers", [1, 2, 3, 4, 5, 7, 8, 13])
-def test_several_registers_at_once_are_read_and_written_each_in_its_place(registers: int, dtype: str) -> None:
-    """The last one takes the place of those that are missing in the last group; nothing beyond is touched."""
-
-    @njit
-    def double(block: Array, count: int) -> None:
-        base = pointer(block)
-        for i in range(0, count, at_once(base)):
-            value = load_several(base, i, count - lanes(base))
-            store_several(base, i, count - lanes(base), value * 2.0)
-
-    count = registers * lanes_of(np.dtype(dtype).itemsize)
-    block = np.arange(1, count + 5, dtype=dtype)
-    expected = np.where(np.arange(count + 4) < count, 2 * block, block)
-    double(block, count)
-    np.testing.assert_array_equal(block, expected)
