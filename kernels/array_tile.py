@@ -17,7 +17,15 @@ from numba.extending import intrinsic
 from . import simd
 from .linking import INT, NUMBERS, kernel
 from .simd import CACHE_LINE, INT64, TILE_ROWS, TILE_VECTORS, Vector
-from .tile import PREFETCH_STEPS, RegisterTile, call_one_of, counted_loop, internal_function
+from .tile import (
+    PREFETCH_STEPS,
+    RegisterTile,
+    call_one_of,
+    counted_loop,
+    emit_steps,
+    internal_function,
+    steps_at_once,
+)
 
 # Registers side by side in a tile of few rows: with fewer accumulators, multiply-adds would wait for those before.
 MOST_VECTORS = {1: 8, 2: 4, 3: 3, 4: 3}
@@ -45,12 +53,12 @@ class _Columns:
         if masked:
             self.mask = simd.emit_mask(builder, columns, lanes)
 
-    def load(self, base: ir.Value) -> list[ir.Value]:
-        """Emit the vectors of the row at `base`."""
+    def load(self, base: ir.Value, j: int) -> ir.Value:
+        """Emit vector `j` of the row at `base`."""
         if self.mask is None:
-            return [self.tile.load(base, offset) for offset in self.offsets]
+            return self.tile.load(base, self.offsets[j])
         place = self.tile.builder.bitcast(base, self.tile.kind.as_pointer())
-        return [simd.emit_masked_load(self.tile.builder, self.tile.kind, place, self.mask)]
+        return simd.emit_masked_load(self.tile.builder, self.tile.kind, place, self.mask)
 
     def store(self, base: ir.Value, values: list[ir.Value]) -> None:
         """Emit the writing of the vectors of the row at `base`."""
@@ -78,16 +86,21 @@ def _tile_function(module: ir.Module, height: int, vectors: int, vector: Vector,
         return [builder.mul(distance, INT64(i)) for i in range(height + 1)]
 
     a_rows, s_rows, c_rows = multiples(a_row), multiples(s_row), multiples(c_row)
+    opaque_rows = [a_rows[0], *(simd.emit_opaque(builder, distance) for distance in a_rows[1:height])]
+
+    def step(a_column: ir.Value, b_row: ir.Value) -> list[ir.Value]:
+        if height <= MOST_ROWS_TO_PREFETCH:
+            ahead = builder.gep(b_row, [builder.mul(b_step, INT64(PREFETCH_STEPS))])
+            for line in range(0, tile.vectors * vector.lanes, CACHE_LINE * 8 // vector.dtype.bitwidth):
+                simd.emit_prefetch(builder, builder.gep(ahead, [INT64(line)]))
+        tile.add_products(lambda i: builder.gep(a_column, [opaque_rows[i]]), lambda j: of_tile.load(b_row, j))
+        following = builder.gep(a_column, [a_step]), builder.gep(b_row, [b_step])
+        return [simd.emit_opaque(builder, pointer) for pointer in following]
+
     with counted_loop(builder, repeat, a, s, c) as ((_, a_tile, s_tile, c_tile), following):
-        starts = [of_tile.load(builder.gep(s_tile, [row])) for row in s_rows[:height]]
-        tile.set(lambda i, j: starts[i][j])
-        with counted_loop(builder, steps, a_tile, b) as ((_, a_column, b_row), next_step):
-            if height <= MOST_ROWS_TO_PREFETCH:
-                ahead = builder.gep(b_row, [builder.mul(b_step, INT64(PREFETCH_STEPS))])
-                for line in range(0, tile.vectors * vector.lanes, CACHE_LINE * 8 // vector.dtype.bitwidth):
-                    simd.emit_prefetch(builder, builder.gep(ahead, [INT64(line)]))
-            tile.add_products(lambda i: builder.gep(a_column, [a_rows[i]]), of_tile.load(b_row))
-            next_step += [builder.gep(a_column, [a_step]), builder.gep(b_row, [b_step])]
+        tile.set(lambda i, j: of_tile.load(builder.gep(s_tile, [s_rows[i]]), j))
+        emit_steps(builder, step, steps, steps_at_once(height * tile.vectors), [a_tile, b],
+                   [a_step, b_step])
         for row, places in zip(c_rows[:height], tile.sums, strict=True):
             of_tile.store(builder.gep(c_tile, [row]), [builder.load(place) for place in places])
         following += [builder.gep(base, [rows[height]])

@@ -499,6 +499,15 @@ def store(typing_context, base, index, value):
     return types.void(base, types.int64, value), generate
 
 
+def emit_opaque(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """Emit `value` in such a way that the compiler knows nothing about it.
+
+    From distances that are multiples of one another LLVM makes chains of additions, one for every load, to save
+    registers; from these it takes each as it is.
+    """
+    return builder.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], side_effect=False)
+
+
 def emit_prefetch(builder: ir.IRBuilder, address: ir.Value) -> None:
     """Emit a request for a cache line that will be read; the address need not be readable."""
     line = builder.bitcast(address, ir.IntType(8).as_pointer())

@@ -35,6 +35,18 @@ PANELS_AT_ONCE = {1: 4, 2: 3, 3: 2}
 # Such a tile waits for memory more than for multiply-adds; B is asked for so many steps in advance.
 PREFETCH_STEPS = 8
 
+# A round of a tile's loop goes through several steps at once: a whole panel of A if that makes no more multiply-adds
+# than MOST_IN_A_ROUND, and STEPS_AT_ONCE where tiles have no more than MOST_UNROLLED registers. A processor whose other
+# hardware thread is busy takes on half as many instructions in a cycle, and those that only count rounds would cost up
+# to 7 % of the time. Where a step alone has many multiply-adds (AVX-512) they weigh less.
+MOST_IN_A_ROUND = 192
+STEPS_AT_ONCE, MOST_UNROLLED = 4, 12
+
+
+def steps_at_once(registers: int) -> int:
+    """Steps in a round of a loop for a tile of so many registers."""
+    return STEPS_AT_ONCE if registers <= MOST_UNROLLED else 1
+
 
 class RegisterTile:
     """The accumulators of a tile while its code is emitted."""
@@ -59,15 +71,33 @@ class RegisterTile:
             for j, place in enumerate(row):
                 self.builder.store(value(i, j), place)
 
-    def add_products(self, factor_at: Callable[[int], ir.Value], b: list[ir.Value]) -> None:
-        """Add to row i the number at ``factor_at(i)`` times the vectors `b`."""
+    def add_products(self, factor_at: Callable[[int], ir.Value], b_vector: Callable[[int], ir.Value]) -> None:
+        """Add to row i the number at ``factor_at(i)`` times the vectors ``b_vector(j)``."""
         builder = self.builder
-        for i, row in enumerate(self.sums):
-            number = builder.load(factor_at(i))
-            factor = Lanes(builder, simd.splat(builder, number, self.kind), self.vector)
-            for j, place in enumerate(row):
-                total = Lanes(builder, builder.load(place), self.vector)
-                builder.store(factor.fma(Lanes(builder, b[j], self.vector), total).value, place)
+
+        def factor(i: int) -> Lanes:
+            return Lanes(builder, simd.splat(builder, builder.load(factor_at(i)), self.kind), self.vector)
+
+        def b(j: int) -> Lanes:
+            return Lanes(builder, b_vector(j), self.vector)
+
+        def add_product(i: int, j: int, factor: Lanes, b: Lanes) -> None:
+            total = Lanes(builder, builder.load(self.sums[i][j]), self.vector)
+            builder.store(factor.fma(b, total).value, self.sums[i][j])
+
+        # What there is less of is loaded first and kept, so that the registers suffice.
+        if self.vectors <= self.height:
+            vectors = [b(j) for j in range(self.vectors)]
+            for i in range(self.height):
+                row = factor(i)
+                for j, vector in enumerate(vectors):
+                    add_product(i, j, row, vector)
+        else:
+            factors = [factor(i) for i in range(self.height)]
+            for j in range(self.vectors):
+                vector = b(j)
+                for i, row in enumerate(factors):
+                    add_product(i, j, row, vector)
 
     def store(self, base: ir.Value, offset: Callable[[int, int], ir.Value]) -> None:
         for i, row in enumerate(self.sums):
@@ -99,6 +129,26 @@ def counted_loop(builder: ir.IRBuilder, count: ir.Value,
     builder.position_at_end(after)
 
 
+def emit_steps(builder: ir.IRBuilder, step: Callable[..., list[ir.Value]], steps: ir.Value, at_once: int,
+               starts: list[ir.Value], distances: list[ir.Value]) -> None:
+    """Emit a loop of `steps` calls of `step`, `at_once` in a round as far as they go.
+
+    Parameters
+    ----------
+    step : emits one step; takes pointers and returns those for the next one, `distances` further on
+    starts : the pointers for the first step
+    """
+    rest = builder.urem(steps, INT64(at_once))
+    whole = builder.sub(steps, rest)
+    of_rest = [builder.gep(start, [builder.mul(whole, distance)])
+               for start, distance in zip(starts, distances, strict=True)]
+    for count, in_a_round, pointers in ((builder.udiv(steps, INT64(at_once)), at_once, starts), (rest, 1, of_rest)):
+        with counted_loop(builder, count, *pointers) as ((_, *places), following):
+            for _ in range(in_a_round):
+                places = step(*places)
+            following += places
+
+
 def internal_function(module: ir.Module, name: str, parameters: list[ir.Type]) -> tuple[ir.Function, ir.IRBuilder]:
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), parameters), name)
     function.linkage = "internal"
@@ -121,28 +171,31 @@ def _row_tile_function(module: ir.Module, height: int, vectors: int, panels: int
     tile = RegisterTile(builder, vector, height, vectors * panels)
     places = [(panel, INT64(v * lanes)) for panel in range(panels) for v in range(vectors)]
 
-    def b_vectors(row: ir.Value) -> list[ir.Value]:
-        start = builder.mul(row, INT64(width))
-        return [tile.load(b, builder.add(builder.add(start, builder.mul(b_panel, INT64(panel))), offset))
-                for panel, offset in places]
+    def b_vector(row: ir.Value, j: int) -> ir.Value:
+        panel, offset = places[j]
+        start = builder.add(builder.mul(row, INT64(width)), builder.mul(b_panel, INT64(panel)))
+        return tile.load(b, builder.add(start, offset))
 
-    def panel_of_a(a_row: ir.Value, row: ir.Value, count: ir.Value, stride: int) -> None:
-        """Go through `count` columns of a panel of A whose rows are `stride` apart; `row` is the first one's of B."""
-        with counted_loop(builder, count) as ((p,), _):
-            vectors_of_b = b_vectors(builder.add(row, p))
-            if panels > 1:
-                ahead = builder.mul(builder.add(builder.add(row, p), INT64(PREFETCH_STEPS)), INT64(width))
-                for panel in range(panels):
-                    for line in range(0, width, CACHE_LINE // element_bytes):
-                        offset = builder.add(builder.mul(b_panel, INT64(panel)), INT64(line))
-                        simd.emit_prefetch(builder, builder.gep(b, [builder.add(ahead, offset)]))
-            tile.add_products(lambda i: builder.gep(a_row, [builder.add(p, INT64(i * stride))]), vectors_of_b)
+    def one_column(a_row: ir.Value, row: ir.Value, p: ir.Value, stride: int) -> None:
+        """Add the products of column `p` of a panel of A whose rows are `stride` apart; `row` is the first one's of B.
+        """
+        b_row = builder.add(row, p)
+        if panels > 1:
+            ahead = builder.mul(builder.add(b_row, INT64(PREFETCH_STEPS)), INT64(width))
+            for panel in range(panels):
+                for line in range(0, width, CACHE_LINE // element_bytes):
+                    offset = builder.add(builder.mul(b_panel, INT64(panel)), INT64(line))
+                    simd.emit_prefetch(builder, builder.gep(b, [builder.add(ahead, offset)]))
+        tile.add_products(lambda i: builder.gep(a_row, [builder.add(p, INT64(i * stride))]),
+                          lambda j: b_vector(b_row, j))
 
+    # A panel of A or one step: with parts of a panel, or several panels of B, LLVM would spill registers.
+    at_once = a_width if panels == 1 and a_width * height * vectors <= MOST_IN_A_ROUND else 1
     full_panels = builder.udiv(inputs, INT64(a_width))
     full_inputs = builder.mul(full_panels, INT64(a_width))
     rest = builder.sub(inputs, full_inputs)
     with counted_loop(builder, repeat, first_row) as ((_, row), next_row):
-        bias = b_vectors(inputs)
+        bias = [b_vector(inputs, j) for j in range(tile.vectors)]
         tile.set(lambda i, j: bias[j])
         with counted_loop(builder, full_panels) as ((q,), _):
             first_input = builder.mul(q, INT64(a_width))
@@ -151,7 +204,10 @@ def _row_tile_function(module: ir.Module, height: int, vectors: int, panels: int
             next_panel = builder.add(place, builder.mul(rows, INT64(a_width)))
             for line in range(0, height * a_width, CACHE_LINE // element_bytes):
                 simd.emit_prefetch(builder, builder.gep(a, [builder.add(next_panel, INT64(line))]))
-            panel_of_a(builder.gep(a, [place]), first_input, INT64(a_width), a_width)
+            a_row = builder.gep(a, [place])
+            with counted_loop(builder, INT64(a_width // at_once)) as ((r,), _):
+                for p in range(at_once):
+                    one_column(a_row, first_input, builder.add(builder.mul(r, INT64(at_once)), INT64(p)), a_width)
         # The last panel of A is as wide as its columns need, in whole registers.
         last_panel = builder.mul(full_inputs, rows)
         for count in range(1, TILE_VECTORS + 1):
@@ -160,7 +216,9 @@ def _row_tile_function(module: ir.Module, height: int, vectors: int, panels: int
                                 builder.icmp_signed("<=", rest, INT64(stride)))
             steps = builder.select(fits, rest, INT64(0))
             place = builder.add(last_panel, builder.mul(row, INT64(stride)))
-            panel_of_a(builder.gep(a, [place]), full_inputs, steps, stride)
+            a_row = builder.gep(a, [place])
+            with counted_loop(builder, steps) as ((p,), _):
+                one_column(a_row, full_inputs, p, stride)
         c_row = builder.mul(row, INT64(width))
         tile.store(c, lambda i, j: builder.add(builder.add(c_row, builder.mul(c_panel, INT64(places[j][0]))),
                                                builder.add(places[j][1], INT64(i * width))))
@@ -180,15 +238,19 @@ def _column_tile_function(module: ir.Module, height: int, vectors: int, vector: 
     lanes, width = vector.lanes, vectors * vector.lanes
     tile = RegisterTile(builder, vector, height, vectors)
     offsets = [[INT64(i * width + j * lanes) for j in range(vectors)] for i in range(height)]
+    at_once = steps_at_once(height * vectors)
     zero = ir.Constant(tile.kind, None)
+    distances = [a_width, INT64(width)]
+
+    def step(a_row: ir.Value, b_row: ir.Value) -> list[ir.Value]:
+        tile.add_products(lambda i: builder.gep(a_row, [INT64(i)]), lambda j: tile.load(b_row, INT64(j * lanes)))
+        return [builder.gep(row, [distance]) for row, distance in zip((a_row, b_row), distances, strict=True)]
+
     with counted_loop(builder, repeat, a, c) as ((_, a_tile, c_tile), following):
         tile.set(lambda i, j: zero)
         with builder.if_then(builder.icmp_signed("!=", accumulate, INT64(0))):
             tile.set(lambda i, j: tile.load(c_tile, offsets[i][j]))
-        with counted_loop(builder, steps, a_tile, b) as ((_, a_row, b_row), next_rows):
-            vectors_of_b = [tile.load(b_row, INT64(j * lanes)) for j in range(vectors)]
-            tile.add_products(lambda i: builder.gep(a_row, [INT64(i)]), vectors_of_b)
-            next_rows += [builder.gep(a_row, [a_width]), builder.gep(b_row, [INT64(width)])]
+        emit_steps(builder, step, steps, at_once, [a_tile, b], distances)
         tile.store(c_tile, lambda i, j: offsets[i][j])
         following += [builder.gep(a_tile, [INT64(height)]), builder.gep(c_tile, [INT64(height * width)])]
     builder.ret_void()
