@@ -21,9 +21,9 @@ from .kernels.augmentation import IMAGES_AT_ONCE, augment_rows, scratch_size
 from .kernels.deferred import limit_norms
 from .kernels.linking import FLOATS, kernel_table
 from .kernels.noise import add_noise, drop
+from .kernels.shares import team_memory_size
 from .kernels.simd import TILE_ROWS, TILE_VECTORS, lanes_of
 from .kernels.special import maxout, maxout_backward
-from .kernels.team import TEAM_SIZE
 from .kernels.threading_layer import CALL_TO_STEP, LEAST_PARALLEL_WORK
 from .kernels.updates import COEFFICIENTS, LOSS_SCALE, SETTINGS
 from .thread_choice import ThreadChoice
@@ -182,7 +182,7 @@ class Call:
         self.keep(layout.X_SCALE, network.scale)
         self.context[layout.X_STANDARDISED] = network.standardised
         self.keep(layout.COEFFICIENTS, np.zeros(COEFFICIENTS * threads))
-        self.keep(layout.TEAM, layout.aligned_zeros(TEAM_SIZE, np.dtype(np.int64)))
+        self.keep(layout.TEAM, layout.aligned_zeros(team_memory_size(len(table), threads), np.dtype(np.int64)))
         needed = epoch.TRAINING if training else epoch.PREDICTION
         compile_entries = functools.partial(_compile_entries, dtype)
         self.keep(layout.KERNELS, kernel_table(dtype, *needed, meanwhile=compile_entries))

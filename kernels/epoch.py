@@ -9,7 +9,8 @@ at a barrier (`team`). A step of a network of L layers on a batch has these phas
     backward     one phase for each further hidden layer, from the last, shared by panels
     update       all layers: weight gradients, and the optimizer's update of each tile, shared by panels
 
-A thread keeps the same panels in every phase and step, so that its weights and optimizer state stay in its cache.
+A thread keeps the same panels in every phase and step, so that its weights and optimizer state stay in its cache; what
+a slower one has left when a thread is done, that one takes over (`shares`).
 A large batch goes through the network in several passes of PASS_ROWS rows, whose gradients add up; the last one makes
 the update. A small network with a large batch has few panels and many rows: its batch is cut into groups of rows, each
 of which goes through all phases on one thread and leaves its own gradient; the groups' gradients are then summed in
@@ -55,7 +56,7 @@ from .simd import (
     shift,
     store,
 )
-from .team import TEAM_SIZE, barrier, join
+from .team import NEXT_CHUNK, TEAM_SIZE, atomic_add, barrier, join
 from .threading_layer import get_threads, set_threads
 from .updates import COEFFICIENTS, LOSS_SCALE, WRITE_GRADIENT, step_coefficients
 
@@ -250,11 +251,12 @@ def _evaluate_chunk(kernels, context, parameters, workspace, scratch, index, row
 def predict_part(kernels, part, parts, parameters, context):
     """What one thread does of a prediction (RESULTS) or evaluation (LOSSES, HITS), in chunks of up to ROWS rows.
 
-    Each thread takes some of the chunks for itself; with SHARES_CHUNKS all threads go through every chunk together, as
-    in training, so that each reads its share of the weights only.
+    Each thread takes the next chunk for itself when it is done with one; with SHARES_CHUNKS all threads go through
+    every chunk together, as in training, so that each reads its share of the weights only.
     """
     team = int64_pointer(context[layout.TEAM])
     member, members = 0, 1  # of those that go through a chunk together
+    takes_all = parts == 1 or context[layout.SHARES_CHUNKS] != 0
     if context[layout.SHARES_CHUNKS]:
         member, members = part, join(team, part, parts)
         if members == 0:
@@ -265,9 +267,11 @@ def predict_part(kernels, part, parts, parameters, context):
     index = shift(int64_pointer(context[layout.ORDER]), part * context[layout.ROWS])
     samples = context[layout.SAMPLES]
     chunks = (samples + context[layout.ROWS] - 1) // context[layout.ROWS]
-    first = 0 if context[layout.SHARES_CHUNKS] else chunks * part // parts
-    last = chunks if context[layout.SHARES_CHUNKS] else chunks * (part + 1) // parts
-    for chunk in range(first, last):
+    chunk = -1
+    while True:
+        chunk = chunk + 1 if takes_all else atomic_add(shift(team, NEXT_CHUNK), 1)
+        if chunk >= chunks:
+            break
         begin, end = samples * chunk // chunks, samples * (chunk + 1) // chunks
         rows = end - begin
         for r in range(rows):

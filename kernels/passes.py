@@ -32,12 +32,10 @@ from .losses import loss_rows, takes_preactivations
 from .noise import add_noise, drop
 from .panels import padded_columns, panel_width, panels_for
 from .random import stream_key
+from .shares import BACKWARD, FORWARD, UPDATE, first_of, give_back_shares, take_items
 from .simd import address_at, float64_pointer, int64_pointer, pointer_at, shift
 from .special import FULL_RATE, maxout, maxout_backward
 from .team import barrier
-
-# Multiply-adds below which a phase is left to one thread: sharing it saves less than the caches lose by it.
-LEAST_SHARED_WORK = 16_000
 
 
 @inlined
@@ -58,14 +56,6 @@ def _key_of(context, update, layer_number):
 
 
 @inlined
-def first_of(items, part, parts, work):
-    """First item of a part's share of a phase of `work` multiply-adds; `part + 1` gives its end."""
-    if parts == 1 or work < LEAST_SHARED_WORK:
-        return items if part > 0 else 0
-    return items * part // parts
-
-
-@inlined
 def _inputs_of(context, l, workspace):
     """Where the inputs of layer `l` lie."""
     return shift(workspace, layer_of(context, l - 1)[OUTPUTS] if l > 0 else context[layout.STAGED])
@@ -82,6 +72,7 @@ def stage(kernels, context, workspace, scratch, index, rows, part, parts):
     """Copy the rows of a chunk into panels, to predict: each thread a share; ends with a barrier."""
     begin, end = rows * part // parts, rows * (part + 1) // parts
     _stage_share(kernels, context, scratch, shift(workspace, context[layout.STAGED]), index, rows, begin, end)
+    give_back_shares(context, part, parts)
     barrier(int64_pointer(context[layout.TEAM]), parts)
 
 
@@ -108,6 +99,7 @@ def _stage_for_training(kernels, context, workspace, scratch, index, rows, updat
         _stage_share(kernels, context, scratch, staged, index, rows, begin, end)
     if context[layout.INPUT_NOISE] or context[layout.INPUT_DROPOUT]:
         _disturb_inputs(kernels, context, staged, rows, begin, end, update, first_row)
+    give_back_shares(context, part, parts)
     barrier(int64_pointer(context[layout.TEAM]), parts)
 
 
@@ -154,14 +146,18 @@ def forward_pass(kernels, context, parameters, workspace, scratch, rows, layers,
         a, outputs = _inputs_of(context, l, workspace), shift(workspace, layer[OUTPUTS])
         key = _key_of(context, update, l) if layer[DROPOUT] else 0
         work = rows * layer[INPUTS] * layer[PADDED]
-        if layer[PIECES]:
-            panels = panels_for(layer[PADDED], workspace)
-            for panel in range(first_of(panels, part, parts, work), first_of(panels, part + 1, parts, work)):
-                maxout(kernels, layer, a, outputs, rows, 0, rows, panel, key, first_row)
-        else:
-            items = forward_items(layer, rows, workspace)
-            forward(kernels, layer, parameters, a, outputs, rows, 0, rows, layer[ACTIVATION], alpha_of(context, l), key,
-                    first_row, first_of(items, part, parts, work), first_of(items, part + 1, parts, work))
+        items = panels_for(layer[PADDED], workspace) if layer[PIECES] else forward_items(layer, rows, workspace)
+        helped = 0
+        while True:
+            first, last, helped = take_items(context, FORWARD, l, items, 1, work, part, parts, helped)
+            if first == last:
+                break
+            if layer[PIECES]:
+                for panel in range(first, last):
+                    maxout(kernels, layer, a, outputs, rows, 0, rows, panel, key, first_row)
+            else:
+                forward(kernels, layer, parameters, a, outputs, rows, 0, rows, layer[ACTIVATION], alpha_of(context, l),
+                        key, first_row, first, last)
         barrier(team, parts)
         if layer[ACTIVATION] == SOFTMAX:
             softmax_rows(kernels, outputs, rows, first_of(rows, part, parts, work),
@@ -256,15 +252,20 @@ def forward_backward(kernels, context, parameters, workspace, scratch, index, ro
     for l in range(depth - 2, 0, -1):
         layer, below = layer_of(context, l), layer_of(context, l - 1)
         work = rows * layer[INPUTS] * layer[PADDED]
-        if layer[PIECES]:
-            panels = panels_for(layer[PADDED], workspace)
-            for panel in range(first_of(panels, part, parts, work), first_of(panels, part + 1, parts, work)):
-                maxout_backward(kernels, layer, shift(workspace, below[OUTPUTS]), shift(workspace, layer[DELTAS]),
-                                shift(workspace, below[DELTAS]), rows, panel)
-        else:
-            items = backward_items(below, rows, workspace)
-            _backward_layer(kernels, context, parameters, workspace, scratch, l, rows, 0, rows,
-                            first_of(items, part, parts, work), first_of(items, part + 1, parts, work))
+        panels = panels_for(layer[PADDED] if layer[PIECES] else below[PADDED], workspace)
+        items = panels if layer[PIECES] else backward_items(below, rows, workspace)
+        helped = 0
+        while True:
+            # A panel of weights is transposed by each member that works on it.
+            first, last, helped = take_items(context, BACKWARD, l, items, items // panels, work, part, parts, helped)
+            if first == last:
+                break
+            if layer[PIECES]:
+                for panel in range(first, last):
+                    maxout_backward(kernels, layer, shift(workspace, below[OUTPUTS]), shift(workspace, layer[DELTAS]),
+                                    shift(workspace, below[DELTAS]), rows, panel)
+            else:
+                _backward_layer(kernels, context, parameters, workspace, scratch, l, rows, 0, rows, first, last)
         barrier(team, parts)
         if below[ACTIVATION] == SOFTMAX:
             _softmax_backward(kernels, context, workspace, scratch, l - 1, rows, first_of(rows, part, parts, work),
@@ -299,10 +300,14 @@ def weight_gradients(kernels, context, parameters, workspace, scratch, rows, opt
         a, deltas = _inputs_of(context, l, workspace), shift(workspace, layer[DELTAS])
         items = gradient_items(layer, workspace)
         work = rows * layer[INPUTS] * layer[PADDED]
-        first, last = first_of(items, part, parts, work), first_of(items, part + 1, parts, work)
-        at_once = 1 if l == 0 and next_lines > 0 else max(last - first, 1)
-        for item in range(first, last, at_once):
-            gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameters, state,
-                     context[layout.COUNT], gradients, accumulate, scratch, item, min(item + at_once, last))
-            if l == 0:
-                _prefetch_rows(context, next_index, next_lines * item // items, next_lines * (item + 1) // items)
+        helped = 0
+        while True:
+            first, last, helped = take_items(context, UPDATE, l, items, 1, work, part, parts, helped)
+            if first == last:
+                break
+            at_once = 1 if l == 0 and next_lines > 0 else last - first
+            for item in range(first, last, at_once):
+                gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameters, state,
+                         context[layout.COUNT], gradients, accumulate, scratch, item, min(item + at_once, last))
+                if l == 0:
+                    _prefetch_rows(context, next_index, next_lines * item // items, next_lines * (item + 1) // items)

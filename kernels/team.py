@@ -23,8 +23,8 @@ from .linking import inlined
 from .simd import IS_ARM64, IS_X86, shift
 
 # Places in the team's memory, int64, each on a cache line of its own. Zero before the first call of join.
-ARRIVED, STATE, COUNTER = 0, 16, 32
-TEAM_SIZE = 48
+ARRIVED, STATE, COUNTER, NEXT_CHUNK = 0, 16, 32, 48
+TEAM_SIZE = 64
 
 WAITING, TOGETHER, GIVEN_UP = 0, 1, 2
 
@@ -60,13 +60,13 @@ def atomic_load(typing_context, base):
 
 @intrinsic
 def compare_and_set(typing_context, base, expected, new):
-    """Set the integer at a pointer to `new` if it is `expected`."""
+    """Set the integer at a pointer to `new` if it is `expected`; return what was there before."""
 
     def generate(context, builder, sig, values):
-        builder.cmpxchg(values[0], values[1], values[2], "seq_cst", "seq_cst")
-        return context.get_dummy_value()
+        found = builder.cmpxchg(values[0], values[1], values[2], "seq_cst", "seq_cst")
+        return builder.extract_value(found, 0)
 
-    return types.void(base, types.int64, types.int64), generate
+    return types.int64(base, types.int64, types.int64), generate
 
 
 @intrinsic
