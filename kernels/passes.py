@@ -2,7 +2,7 @@
 
 `context` holds the arguments of the call (`layout`), `workspace` the outputs and deltas of a pass, `scratch` the memory
 of one thread, `index` the samples that the rows of the pass are. Each function is called by every member of the
-team, `part` of `parts`, and does that member's share of each phase.
+team, `part` of `parts`, and does that member's share of each phase, and what others have left of theirs (`shares`).
 """
 
 from __future__ import annotations
