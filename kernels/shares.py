@@ -24,7 +24,7 @@ KINDS = 3
 LEAST_SHARED_WORK = 16_000
 # Multiply-adds that are worth the taking: about a microsecond.
 LEAST_TAKEN_WORK = 64_000
-# Members that one looks at when it is done: each look takes up to a tenth of a microsecond.
+# Members that one looks at when it is done: each look fetches a cache line from another core.
 MOST_HELPED = 4
 
 COUNTERS_OF_A_LINE = layout.ALIGNMENT // 8

@@ -18,6 +18,7 @@ from fastmlp.kernels.simd import int64_pointer, pointer
 from fastmlp.kernels.team import barrier
 
 INTEGERS = types.Array(types.int64, 1, "C")
+GUARD = 64  # numbers behind the memory of a team
 HEAVY = 1 << 40  # multiply-adds, so that every item is worth taking on its own
 
 
@@ -54,7 +55,9 @@ class Team:
 
     def __init__(self, parts: int, layers: int = 3) -> None:
         self.parts = parts
-        self.memory = layout.aligned_zeros(shares.team_memory_size(layers, parts), np.dtype(np.int64))
+        size = shares.team_memory_size(layers, parts)
+        memory = layout.aligned_zeros(size + GUARD, np.dtype(np.int64))
+        self.memory, self.behind = memory[:size], memory[size:]
         self.context = np.zeros(layout.CONTEXT_FIELDS, np.int64)
         self.context[layout.TEAM], self.context[layout.DEPTH] = self.memory.ctypes.data, layers
 
@@ -129,12 +132,14 @@ def test_nobody_looks_at_more_than_some_others() -> None:
     assert len(items_of(team.ranges(0, 10 * team.parts))) == 10 * (MOST_HELPED + 1)
 
 
-def test_phases_have_shares_of_their_own_until_they_are_given_back() -> None:
-    team = Team(3)
+@pytest.mark.parametrize("layers", [1, 3, 8, 11])
+def test_phases_have_shares_of_their_own_until_they_are_given_back(layers: int) -> None:
+    team = Team(3, layers)
     for _ in range(2):
         for kind in (FORWARD, BACKWARD, UPDATE):
-            for layer in range(3):
+            for layer in range(layers):
                 assert sorted(items_of(team.ranges(1, 30, kind, layer))) == list(range(30))
                 assert team.ranges(2, 30, kind, layer) == []
+        assert not team.behind.any()
         team.give_back()
         assert not team.memory.any()

@@ -224,7 +224,7 @@ def test_a_team_is_given_up_in_bounded_time_on_a_processor_that_others_use() -> 
 
 
 def test_the_counters_lie_on_cache_lines_of_their_own() -> None:
-    places = sorted((team.ARRIVED, team.STATE, team.COUNTER))
+    places = sorted((team.ARRIVED, team.STATE, team.COUNTER, team.NEXT_CHUNK))
     assert all(b - a >= layout.ALIGNMENT // 8 for a, b in zip(places, [*places[1:], team.TEAM_SIZE], strict=True))
     assert new_team().ctypes.data % layout.ALIGNMENT == 0
 
