@@ -93,7 +93,7 @@ def _tile_function(module: ir.Module, height: int, vectors: int, vector: Vector,
             ahead = builder.gep(b_row, [builder.mul(b_step, INT64(PREFETCH_STEPS))])
             for line in range(0, tile.vectors * vector.lanes, CACHE_LINE * 8 // vector.dtype.bitwidth):
                 simd.emit_prefetch(builder, builder.gep(ahead, [INT64(line)]))
-        tile.add_products(lambda i: builder.gep(a_column, [opaque_rows[i]]), lambda j: of_tile.load(b_row, j))
+        tile.add_products([a_column], lambda i: opaque_rows[i], lambda j: of_tile.load(b_row, j))
         following = builder.gep(a_column, [a_step]), builder.gep(b_row, [b_step])
         return [simd.emit_opaque(builder, pointer) for pointer in following]
 

@@ -18,7 +18,7 @@ from .activations import PRELU, activate, multiply_by_derivative
 from .layout import DELTAS, INPUTS, KEPT, OUTPUTS, PADDED, SHARED, SLOPES, UNITS, WEIGHTS
 from .linking import DOUBLE, DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, inlined, kernel
 from .panels import padded_columns, panel_width, panels_for
-from .simd import TILE_ROWS, full, lanes, load, shift, store, sum_lanes
+from .simd import INSTRUCTION_SET, TILE_ROWS, TILE_VECTORS, full, lanes, load, shift, store, sum_lanes
 from .special import activate_specially, multiply_by_kept
 from .tile import PANELS_AT_ONCE, column_tile, row_tile
 from .transposes import transpose
@@ -27,8 +27,9 @@ from .updates import WRITE_GRADIENT, biases_decay, update
 MOST_ROWS_AT_ONCE = max(PANELS_AT_ONCE)
 AT_ONCE = tuple(PANELS_AT_ONCE.get(height, 1) for height in range(MOST_ROWS_AT_ONCE + 1))
 
-# Rows that a weight gradient is summed over at a time: two panels of so many rows stay in the first-level cache.
-GRADIENT_ROWS = 256
+# Rows that a weight gradient is summed over at a time: two panels of so many rows stay in the first-level cache, which
+# has 32 KB or more.
+GRADIENT_ROWS = 16384 // (TILE_VECTORS * INSTRUCTION_SET.register_bytes)
 
 
 @inlined

@@ -16,7 +16,7 @@ a user's array has them, a page or more apart, costs up to 40 % of the speed of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,17 +35,21 @@ PANELS_AT_ONCE = {1: 4, 2: 3, 3: 2}
 # Such a tile waits for memory more than for multiply-adds; B is asked for so many steps in advance.
 PREFETCH_STEPS = 8
 
-# A round of a tile's loop goes through several steps at once: a whole panel of A if that makes no more multiply-adds
-# than MOST_IN_A_ROUND, and STEPS_AT_ONCE where tiles have no more than MOST_UNROLLED registers. A processor whose other
-# hardware thread is busy takes on half as many instructions in a cycle, and those that only count rounds would cost up
-# to 7 % of the time. Where a step alone has many multiply-adds (AVX-512) they weigh less.
+# A round of a tile's loop goes through several steps at once: through a whole panel of A where that makes no more
+# multiply-adds than MOST_IN_A_ROUND in the largest tile, else STEPS_AT_ONCE; one where tiles have more registers than
+# MOST_UNROLLED. A processor whose other hardware thread is busy takes on half as many instructions in a cycle, and
+# those that only count rounds would cost up to 7 % of the time.
 MOST_IN_A_ROUND = 192
 STEPS_AT_ONCE, MOST_UNROLLED = 4, 12
+
+# One row in so many reads its number within each of its multiply-adds (`simd.EMBEDS_BROADCASTS`). A tile of 13 x 2
+# registers has 37 instructions in a step then, not 41, but reads more: with every other row it would be slower again.
+ROWS_TO_AN_EMBEDDED = 3
 
 
 def steps_at_once(registers: int) -> int:
     """Steps in a round of a loop for a tile of so many registers."""
-    return STEPS_AT_ONCE if registers <= MOST_UNROLLED else 1
+    return STEPS_AT_ONCE if registers <= MOST_UNROLLED or simd.EMBEDS_BROADCASTS else 1
 
 
 class RegisterTile:
@@ -71,12 +75,32 @@ class RegisterTile:
             for j, place in enumerate(row):
                 self.builder.store(value(i, j), place)
 
-    def add_products(self, factor_at: Callable[[int], ir.Value], b_vector: Callable[[int], ir.Value]) -> None:
-        """Add to row i the number at ``factor_at(i)`` times the vectors ``b_vector(j)``."""
+    def pointers_to(self, a: ir.Value) -> list[ir.Value]:
+        """Return what to read A through: a second pointer as well, if this tile is to have embedded rows.
+
+        Of two reads through the same one LLVM would make one, to a register.
+        """
+        embeds = simd.EMBEDS_BROADCASTS and self.vectors == 2
+        return [a, simd.emit_opaque(self.builder, a)] if embeds else [a]
+
+    def moved(self, a: Sequence[ir.Value], distance: ir.Value) -> list[ir.Value]:
+        """Return the pointers to A, `distance` further on.
+
+        A processor takes an embedded read apart again if its address has a distance in a register, as LLVM would have
+        it if it saw that all pointers are the first one and a multiple of the round's number.
+        """
+        moved = [self.builder.gep(pointer, [distance]) for pointer in a]
+        return [simd.emit_opaque(self.builder, pointer) for pointer in moved] if simd.EMBEDS_BROADCASTS else moved
+
+    def add_products(self, a: Sequence[ir.Value], place: Callable[[int], ir.Value],
+                     b_vector: Callable[[int], ir.Value]) -> None:
+        """Add to row i the number at element ``place(i)`` of A, from `pointers_to`, times the vectors ``b_vector(j)``.
+        """
         builder = self.builder
 
-        def factor(i: int) -> Lanes:
-            return Lanes(builder, simd.splat(builder, builder.load(factor_at(i)), self.kind), self.vector)
+        def factor(i: int, pointer: ir.Value) -> Lanes:
+            number = builder.load(builder.gep(pointer, [place(i)]))
+            return Lanes(builder, simd.splat(builder, number, self.kind), self.vector)
 
         def b(j: int) -> Lanes:
             return Lanes(builder, b_vector(j), self.vector)
@@ -89,11 +113,13 @@ class RegisterTile:
         if self.vectors <= self.height:
             vectors = [b(j) for j in range(self.vectors)]
             for i in range(self.height):
-                row = factor(i)
+                row = again = factor(i, a[0])
+                if len(a) > 1 and i % ROWS_TO_AN_EMBEDDED == 1:
+                    again = factor(i, a[1])
                 for j, vector in enumerate(vectors):
-                    add_product(i, j, row, vector)
+                    add_product(i, j, again if j else row, vector)
         else:
-            factors = [factor(i) for i in range(self.height)]
+            factors = [factor(i, a[0]) for i in range(self.height)]
             for j in range(self.vectors):
                 vector = b(j)
                 for i, row in enumerate(factors):
@@ -186,11 +212,24 @@ def _row_tile_function(module: ir.Module, height: int, vectors: int, panels: int
                 for line in range(0, width, CACHE_LINE // element_bytes):
                     offset = builder.add(builder.mul(b_panel, INT64(panel)), INT64(line))
                     simd.emit_prefetch(builder, builder.gep(b, [builder.add(ahead, offset)]))
-        tile.add_products(lambda i: builder.gep(a_row, [builder.add(p, INT64(i * stride))]),
-                          lambda j: b_vector(b_row, j))
+        tile.add_products([a_row], lambda i: builder.add(p, INT64(i * stride)), lambda j: b_vector(b_row, j))
 
-    # A panel of A or one step: with parts of a panel, or several panels of B, LLVM would spill registers.
-    at_once = a_width if panels == 1 and a_width * height * vectors <= MOST_IN_A_ROUND else 1
+    def whole_round(b_row: ir.Value, next_panel: ir.Value, *a_row: ir.Value) -> list[ir.Value]:
+        """Add the products of `at_once` columns of a full panel of A, and ask for as much of the next panel.
+
+        Return the pointers for the next round.
+        """
+        for line in range(0, height * at_once, CACHE_LINE // element_bytes):
+            simd.emit_prefetch(builder, builder.gep(next_panel, [INT64(line)]))
+        for p in range(at_once):
+            tile.add_products(a_row, lambda i: INT64(i * a_width + p),
+                              lambda j: tile.load(b_row, INT64(p * width + j * lanes)))
+        return [builder.gep(b_row, [INT64(at_once * width)]), builder.gep(next_panel, [INT64(height * at_once)]),
+                *tile.moved(a_row, INT64(at_once))]
+
+    in_largest = a_width * TILE_ROWS * TILE_VECTORS
+    # With several panels of B, LLVM would spill registers.
+    at_once = 1 if panels > 1 else a_width if in_largest <= MOST_IN_A_ROUND else steps_at_once(height * vectors)
     full_panels = builder.udiv(inputs, INT64(a_width))
     full_inputs = builder.mul(full_panels, INT64(a_width))
     rest = builder.sub(inputs, full_inputs)
@@ -200,14 +239,17 @@ def _row_tile_function(module: ir.Module, height: int, vectors: int, panels: int
         with counted_loop(builder, full_panels) as ((q,), _):
             first_input = builder.mul(q, INT64(a_width))
             place = builder.add(builder.mul(first_input, rows), builder.mul(row, INT64(a_width)))
-            # The processor does not foresee the jump to the next panel.
-            next_panel = builder.add(place, builder.mul(rows, INT64(a_width)))
-            for line in range(0, height * a_width, CACHE_LINE // element_bytes):
-                simd.emit_prefetch(builder, builder.gep(a, [builder.add(next_panel, INT64(line))]))
             a_row = builder.gep(a, [place])
-            with counted_loop(builder, INT64(a_width // at_once)) as ((r,), _):
-                for p in range(at_once):
-                    one_column(a_row, first_input, builder.add(builder.mul(r, INT64(at_once)), INT64(p)), a_width)
+            if panels > 1:
+                with counted_loop(builder, INT64(a_width)) as ((p,), _):
+                    one_column(a_row, first_input, p, a_width)
+            else:
+                # The processor does not foresee the jump to the next panel.
+                next_panel = builder.gep(a_row, [builder.mul(rows, INT64(a_width))])
+                b_row = builder.gep(b, [builder.mul(first_input, INT64(width))])
+                starts = [b_row, next_panel, *tile.pointers_to(a_row)]
+                with counted_loop(builder, INT64(a_width // at_once), *starts) as ((_, *pointers), following):
+                    following += whole_round(*pointers)
         # The last panel of A is as wide as its columns need, in whole registers.
         last_panel = builder.mul(full_inputs, rows)
         for count in range(1, TILE_VECTORS + 1):
@@ -240,17 +282,17 @@ def _column_tile_function(module: ir.Module, height: int, vectors: int, vector: 
     offsets = [[INT64(i * width + j * lanes) for j in range(vectors)] for i in range(height)]
     at_once = steps_at_once(height * vectors)
     zero = ir.Constant(tile.kind, None)
-    distances = [a_width, INT64(width)]
 
-    def step(a_row: ir.Value, b_row: ir.Value) -> list[ir.Value]:
-        tile.add_products(lambda i: builder.gep(a_row, [INT64(i)]), lambda j: tile.load(b_row, INT64(j * lanes)))
-        return [builder.gep(row, [distance]) for row, distance in zip((a_row, b_row), distances, strict=True)]
+    def step(b_row: ir.Value, *a_row: ir.Value) -> list[ir.Value]:
+        tile.add_products(a_row, INT64, lambda j: tile.load(b_row, INT64(j * lanes)))
+        return [builder.gep(b_row, [INT64(width)]), *tile.moved(a_row, a_width)]
 
     with counted_loop(builder, repeat, a, c) as ((_, a_tile, c_tile), following):
         tile.set(lambda i, j: zero)
         with builder.if_then(builder.icmp_signed("!=", accumulate, INT64(0))):
             tile.set(lambda i, j: tile.load(c_tile, offsets[i][j]))
-        emit_steps(builder, step, steps, at_once, [a_tile, b], distances)
+        a_rows = tile.pointers_to(a_tile)
+        emit_steps(builder, step, steps, at_once, [b, *a_rows], [INT64(width), *[a_width] * len(a_rows)])
         tile.store(c_tile, lambda i, j: offsets[i][j])
         following += [builder.gep(a_tile, [INT64(height)]), builder.gep(c_tile, [INT64(height * width)])]
     builder.ret_void()
