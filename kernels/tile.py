@@ -49,7 +49,12 @@ ROWS_TO_AN_EMBEDDED = 3
 
 def steps_at_once(registers: int) -> int:
     """Steps in a round of a loop for a tile of so many registers."""
-    return STEPS_AT_ONCE if registers <= MOST_UNROLLED or simd.EMBEDS_BROADCASTS else 1
+    return STEPS_AT_ONCE if registers <= MOST_UNROLLED else 1
+
+
+def _steps_on_panels(registers: int) -> int:
+    """Steps in a round where the rows of a tile are in a panel of A: where few pointers are enough for all of them."""
+    return STEPS_AT_ONCE if simd.EMBEDS_BROADCASTS else steps_at_once(registers)
 
 
 class RegisterTile:
@@ -151,8 +156,20 @@ def counted_loop(builder: ir.IRBuilder, count: ir.Value,
     for variable, start, value in zip(variables, (INT64(0), *starts), following, strict=True):
         variable.add_incoming(start, before)
         variable.add_incoming(value, builder.block)
-    builder.cbranch(builder.icmp_signed("<", following[0], count), body, after)
+    jump = builder.cbranch(builder.icmp_signed("<", following[0], count), body, after)
+    jump.set_metadata("llvm.loop", _not_unrolled(builder.module))
     builder.position_at_end(after)
+
+
+def _not_unrolled(module: ir.Module) -> ir.MDValue:
+    """Return what tells LLVM to leave a loop as it is: unrolling tiles further takes it long and gains nothing."""
+    name = "fastmlp.not_unrolled"
+    if name not in module.namedmetadata:
+        disable = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+        loop = ir.MDValue(module, [disable], name=str(len(module.metadata)))
+        loop.operands = (loop, disable)  # that the first operand is the node itself is part of the format
+        module.add_named_metadata(name, loop)
+    return module.get_named_metadata(name).operands[0]
 
 
 def emit_steps(builder: ir.IRBuilder, step: Callable[..., list[ir.Value]], steps: ir.Value, at_once: int,
@@ -229,7 +246,7 @@ def _row_tile_function(module: ir.Module, height: int, vectors: int, panels: int
 
     in_largest = a_width * TILE_ROWS * TILE_VECTORS
     # With several panels of B, LLVM would spill registers.
-    at_once = 1 if panels > 1 else a_width if in_largest <= MOST_IN_A_ROUND else steps_at_once(height * vectors)
+    at_once = 1 if panels > 1 else a_width if in_largest <= MOST_IN_A_ROUND else _steps_on_panels(height * vectors)
     full_panels = builder.udiv(inputs, INT64(a_width))
     full_inputs = builder.mul(full_panels, INT64(a_width))
     rest = builder.sub(inputs, full_inputs)
@@ -280,7 +297,7 @@ def _column_tile_function(module: ir.Module, height: int, vectors: int, vector: 
     lanes, width = vector.lanes, vectors * vector.lanes
     tile = RegisterTile(builder, vector, height, vectors)
     offsets = [[INT64(i * width + j * lanes) for j in range(vectors)] for i in range(height)]
-    at_once = steps_at_once(height * vectors)
+    at_once = _steps_on_panels(height * vectors)
     zero = ir.Constant(tile.kind, None)
 
     def step(b_row: ir.Value, *a_row: ir.Value) -> list[ir.Value]:
