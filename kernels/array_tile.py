@@ -1,6 +1,6 @@
 """The micro-kernel for matrices as users have them, their elements a fixed distance apart from row to row.
 
-    C[i, j] = S[i, j] + sum over p < steps of A[i, p] * B[p, j]      i < height <= TILE_ROWS, j < columns
+    C[i, j] = S[i, j] + sum over p < steps of A[i, p] * B[p, j]      i < height <= MOST_ROWS, j < columns
 
 The same loops as those of `tile`, which reads and writes panels only. A single product (`products`) gains by leaving
 its arrays where they are: copying them to panels and back took up to half of its time.
@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from . import simd
 from .linking import INT, NUMBERS, kernel
-from .simd import CACHE_LINE, INT64, TILE_ROWS, TILE_VECTORS, Vector
+from .simd import CACHE_LINE, INSTRUCTION_SET, INT64, TILE_ROWS, TILE_VECTORS, Vector
 from .tile import (
     PREFETCH_STEPS,
     RegisterTile,
@@ -27,8 +27,13 @@ from .tile import (
     steps_at_once,
 )
 
-# Registers side by side in a tile of few rows: with fewer accumulators, multiply-adds would wait for those before.
-MOST_VECTORS = {1: 8, 2: 4, 3: 3, 4: 3}
+# The largest tile. On AVX-512 one of 13 x 2 had more distances between its rows than there are general registers: it
+# took 50 instructions in a step for 26 multiply-adds, this one takes 44 for 27.
+MOST_ROWS, USUAL_VECTORS = (9, 3) if INSTRUCTION_SET.name == "AVX-512" else (TILE_ROWS, TILE_VECTORS)
+
+# Registers side by side in a tile of each height. With few rows there are more, as with fewer accumulators
+# multiply-adds would wait for those before.
+MOST_VECTORS = tuple({1: 8, 2: 4, 3: 3, 4: 3}.get(height, USUAL_VECTORS) for height in range(MOST_ROWS + 1))
 
 # A tile of so few rows waits for memory more than for multiply-adds: B is asked for in advance.
 MOST_ROWS_TO_PREFETCH = 4
@@ -86,14 +91,21 @@ def _tile_function(module: ir.Module, height: int, vectors: int, vector: Vector,
         return [builder.mul(distance, INT64(i)) for i in range(height + 1)]
 
     a_rows, s_rows, c_rows = multiples(a_row), multiples(s_row), multiples(c_row)
-    opaque_rows = [a_rows[0], *(simd.emit_opaque(builder, distance) for distance in a_rows[1:height])]
+    odd_rows = {i: simd.emit_opaque(builder, a_rows[i]) for i in range(1, height, 2)}
+
+    def row_of_a(i: int) -> ir.Value:
+        """Emit the distance of row `i`: that of an odd row, which is in a register, times what an address can have."""
+        if i == 0:
+            return INT64(0)
+        power_of_two = i & -i
+        return builder.mul(odd_rows[i // power_of_two], INT64(power_of_two))
 
     def step(a_column: ir.Value, b_row: ir.Value) -> list[ir.Value]:
         if height <= MOST_ROWS_TO_PREFETCH:
             ahead = builder.gep(b_row, [builder.mul(b_step, INT64(PREFETCH_STEPS))])
             for line in range(0, tile.vectors * vector.lanes, CACHE_LINE * 8 // vector.dtype.bitwidth):
                 simd.emit_prefetch(builder, builder.gep(ahead, [INT64(line)]))
-        tile.add_products([a_column], lambda i: opaque_rows[i], lambda j: of_tile.load(b_row, j))
+        tile.add_products([a_column], row_of_a, lambda j: of_tile.load(b_row, j))
         following = builder.gep(a_column, [a_step]), builder.gep(b_row, [b_step])
         return [simd.emit_opaque(builder, pointer) for pointer in following]
 
@@ -119,10 +131,10 @@ def _array_tile(typing_context, height, vectors, repeat, steps, columns, a, a_ro
         height, vectors, *arguments = values
         parameters = [value.type for value in arguments]
         vector = Vector(sig.args[5].dtype)
-        most = max(MOST_VECTORS.values())
+        most = max(MOST_VECTORS)
         functions = {
             h * (most + 1) + v: _tile_function(builder.module, h, v, vector, parameters)
-            for h in range(1, TILE_ROWS + 1) for v in range(MASKED, MOST_VECTORS.get(h, TILE_VECTORS) + 1)
+            for h in range(1, MOST_ROWS + 1) for v in range(MASKED, MOST_VECTORS[h] + 1)
         }
         case = builder.add(builder.mul(height, INT64(most + 1)), vectors)
         call_one_of(builder, case, functions, arguments)
@@ -137,7 +149,7 @@ def array_tile(height, vectors, repeat, steps, columns, a, a_row, a_step, b, b_s
 
     Parameters
     ----------
-    height, vectors : size of the tile; at most TILE_ROWS, and MOST_VECTORS of the height, else TILE_VECTORS
+    height, vectors : size of the tile; at most MOST_ROWS, and MOST_VECTORS of the height
     steps : number of products in a sum
     columns : more than fill ``vectors - 1`` registers, at most as many as fill all; for MASKED less than fill one
     a, a_row, a_step : A, elements from one of its rows to the next, and from one step to the next

@@ -14,11 +14,9 @@ import numpy as np
 from numba import njit, prange
 
 from .activations import IDENTITY, activate, multiply_by_derivative
-from .array_tile import MASKED, MOST_VECTORS, array_tile
+from .array_tile import MASKED, MOST_ROWS, MOST_VECTORS, array_tile
 from .linking import cache_on_disk, inlined
 from .simd import (
-    TILE_ROWS,
-    TILE_VECTORS,
     flush_denormals,
     fma,
     full,
@@ -35,16 +33,15 @@ from .simd import (
 from .threading_layer import get_threads, set_threads
 from .transposes import transpose
 
-VECTORS = tuple(MOST_VECTORS.get(height, TILE_VECTORS) for height in range(TILE_ROWS + 1))
 MOST_LANES = 16
-WIDEST = max(VECTORS) * MOST_LANES  # columns of a tile
+WIDEST = max(MOST_VECTORS) * MOST_LANES  # columns of a tile
 
 NEAR = 4096  # elements that the first-level cache holds beside the rest: not worth copying
 BLOCK_STEPS = 512  # products of a sum that are added at a time
 BLOCK_TILES = 20  # with so many steps, the tiles of rows of the first factor that the second-level cache holds
 BLOCK_COLUMNS = 2048  # with so many steps, the columns of the second factor that the third-level cache holds
 GRADIENT_STEPS = 256  # rows that a gradient is summed over at a time
-STRIP = 16 * TILE_ROWS  # with so many steps, the columns of the first factor that the second-level cache holds
+STRIP = 16 * MOST_ROWS  # with so many steps, the columns of the first factor that the second-level cache holds
 ROWS_AHEAD = 12  # rows that are asked for before they are copied
 FEW_ROWS = 8  # with so many rows, the second factor's transpose is not worth making
 COPY_ROWS = 12  # copying a row for one tile takes about as long as going through so many rows of tiles
@@ -53,8 +50,8 @@ COPY_ROWS = 12  # copying a row for one tile takes about as long as going throug
 @inlined
 def _tile_width(rows, like):
     """Columns of the tiles that so many rows are cut into."""
-    tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
-    return VECTORS[(rows + tiles - 1) // tiles] * lanes(like)
+    tiles = (rows + MOST_ROWS - 1) // MOST_ROWS
+    return MOST_VECTORS[(rows + tiles - 1) // tiles] * lanes(like)
 
 
 @inlined
@@ -62,7 +59,7 @@ def _column_of_tiles(kernels, rows, steps, columns, a, a_row, a_step, b, b_step,
     """C = S + A B for `rows` rows and the columns of one tile; the first tiles may be one row taller than the rest."""
     step = lanes(a)
     vectors = (columns + step - 1) // step if columns >= step else MASKED
-    tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
+    tiles = (rows + MOST_ROWS - 1) // MOST_ROWS
     height, taller = rows // tiles, rows % tiles
     if taller > 0:
         array_tile(kernels, height + 1, vectors, taller, steps, columns, a, a_row, a_step, b, b_step, s, s_row, c,
@@ -147,8 +144,8 @@ def _panel_memory(steps, columns):
 def _rows_times(kernels, a, a_row, rows, steps, second, second_row, is_transposed, begin, end, s, c, c_row, memory):
     """C = S + A B for the columns `begin` to `end` of B, which is `second` or its transpose; S is one row for all."""
     width = _tile_width(rows, a)
-    copies = is_transposed or (rows > 2 * TILE_ROWS and steps * second_row > NEAR)
-    tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
+    copies = is_transposed or (rows > 2 * MOST_ROWS and steps * second_row > NEAR)
+    tiles = (rows + MOST_ROWS - 1) // MOST_ROWS
     blocks = (tiles + BLOCK_TILES - 1) // BLOCK_TILES
     for first_column in range(begin, end, BLOCK_COLUMNS):
         last_column = min(end, first_column + BLOCK_COLUMNS)
@@ -162,8 +159,8 @@ def _rows_times(kernels, a, a_row, rows, steps, second, second_row, is_transpose
                 else:
                     _copy_columns(shift(second, step * second_row + column), second_row, count, columns, panel, width)
             for block in range(blocks):
-                row = tiles * block // blocks * TILE_ROWS  # all tiles are of full height but those of the last block
-                next_row = min(rows, tiles * (block + 1) // blocks * TILE_ROWS)
+                row = tiles * block // blocks * MOST_ROWS  # all tiles are of full height but those of the last block
+                next_row = min(rows, tiles * (block + 1) // blocks * MOST_ROWS)
                 for column in range(first_column, last_column, width):
                     b, b_step = shift(second, step * second_row + column), second_row
                     if copies:
@@ -186,8 +183,8 @@ def _columns_times(kernels, a, a_row, begin, end, steps, delta, units, from_unit
     """Rows `begin` to `end` and columns `from_unit` to `to_unit` of C = A^T delta, summed over `steps` rows of both."""
     width = _tile_width(end - begin, a)
     most = min(steps, GRADIENT_STEPS)
-    copies_a = to_unit - from_unit > 2 * width and end - begin > TILE_ROWS
-    copies_b = end - begin > 2 * TILE_ROWS and most * units > NEAR
+    copies_a = to_unit - from_unit > 2 * width and end - begin > MOST_ROWS
+    copies_b = end - begin > 2 * MOST_ROWS and most * units > NEAR
     strip, panels = memory, shift(memory, most * STRIP)
     for first in range(0, steps, GRADIENT_STEPS):
         rows = min(GRADIENT_STEPS, steps - first)
@@ -290,7 +287,7 @@ def _gradient_part(kernels, a, delta, gradient, bias_gradient, zeros, one, memor
     (rows, inputs), units = a.shape, delta.shape[1]
     width = _tile_width(inputs, pointer(a))
     begin, end, first, last = 0, inputs, 0, units
-    if inputs >= 2 * parts * TILE_ROWS:
+    if inputs >= 2 * parts * MOST_ROWS:
         begin, end = _share(inputs, part, parts), _share(inputs, part + 1, parts)
     else:
         first, last = _bounds(units, width, part, parts)

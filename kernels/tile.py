@@ -231,6 +231,10 @@ def _row_tile_function(module: ir.Module, height: int, vectors: int, panels: int
                     simd.emit_prefetch(builder, builder.gep(b, [builder.add(ahead, offset)]))
         tile.add_products([a_row], lambda i: builder.add(p, INT64(i * stride)), lambda j: b_vector(b_row, j))
 
+    def column_of_round(p: int, a_row: Sequence[ir.Value], b_row: ir.Value) -> None:
+        tile.add_products(a_row, lambda i: INT64(i * a_width + p),
+                          lambda j: tile.load(b_row, INT64(p * width + j * lanes)))
+
     def whole_round(b_row: ir.Value, next_panel: ir.Value, *a_row: ir.Value) -> list[ir.Value]:
         """Add the products of `at_once` columns of a full panel of A, and ask for as much of the next panel.
 
@@ -239,8 +243,7 @@ def _row_tile_function(module: ir.Module, height: int, vectors: int, panels: int
         for line in range(0, height * at_once, CACHE_LINE // element_bytes):
             simd.emit_prefetch(builder, builder.gep(next_panel, [INT64(line)]))
         for p in range(at_once):
-            tile.add_products(a_row, lambda i: INT64(i * a_width + p),
-                              lambda j: tile.load(b_row, INT64(p * width + j * lanes)))
+            column_of_round(p, a_row, b_row)
         return [builder.gep(b_row, [INT64(at_once * width)]), builder.gep(next_panel, [INT64(height * at_once)]),
                 *tile.moved(a_row, INT64(at_once))]
 

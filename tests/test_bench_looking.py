@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,13 +21,30 @@ ROOT = Path(__file__).resolve().parent.parent
 needs_fma = pytest.mark.skipif(not (simd.IS_X86 and simd.FUSED), reason="looks for x86's multiply-adds")
 
 
-@needs_fma
-def test_the_tallest_column_tile_has_one_multiply_add_an_accumulator_and_no_spills() -> None:
+@pytest.fixture(scope="module")
+def tallest_column_tile() -> str:
+    """The machine code of the largest tile of the gradient."""
+    name = f"fastmlp_column_tile_{simd.TILE_ROWS}x{simd.TILE_VECTORS}_float32"
     text = machine_code.machine_code(tile.column_tile, types.float32)
+    return text.split(f"\n{name}:")[1].split(f"\n\t.size\t{name}")[0]
+
+
+@needs_fma
+def test_the_tallest_column_tile_has_whole_steps_in_its_loops_and_no_spills(tallest_column_tile: str) -> None:
     accumulators = simd.TILE_ROWS * simd.TILE_VECTORS
-    loops = machine_code.loops(text, accumulators)
-    assert any(block.count("vfmadd") == accumulators for block in loops)
+    loops = machine_code.loops(tallest_column_tile, accumulators)
+    # One loop of rounds and one for the steps that are left, neither of which LLVM has unrolled any further.
+    assert sorted(block.count("vfmadd") for block in loops) == [accumulators, tile.STEPS_AT_ONCE * accumulators]
     assert not any(machine_code.SPILL.search(block) for block in loops)
+
+
+@pytest.mark.skipif(not simd.EMBEDS_BROADCASTS, reason="looks for multiply-adds that read a number for all lanes")
+def test_every_third_row_is_read_within_its_multiply_adds(tallest_column_tile: str) -> None:
+    rows = len(range(1, simd.TILE_ROWS, tile.ROWS_TO_AN_EMBEDDED))
+    block = max(machine_code.loops(tallest_column_tile, 1), key=lambda block: block.count("vfmadd"))
+    places = re.findall(r"\((\S+)\)\{1to16\}", block)
+    assert len(places) == tile.STEPS_AT_ONCE * rows * simd.TILE_VECTORS
+    assert not any("," in registers for registers in places)  # the processor would take it apart
 
 
 def test_only_blocks_with_enough_multiply_adds_are_shown() -> None:

@@ -137,7 +137,7 @@ def test_info(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("name", "description", "tiles"),
     [
-        ("AVX-512", "AVX-512, registers of 64 bytes, with fused multiply-add", ("14 x 32", "14 x 16")),
+        ("AVX-512", "AVX-512, registers of 64 bytes, with fused multiply-add", ("13 x 32", "13 x 16")),
         ("AVX", "AVX, registers of 32 bytes, without fused multiply-add", ("6 x 16", "6 x 8")),
         ("NEON", "NEON, registers of 16 bytes, with fused multiply-add", ("12 x 8", "12 x 4")),
     ],

@@ -13,16 +13,15 @@ from naive import DTYPES, Array, wide
 
 from fastmlp.kernels import array_tile
 from fastmlp.kernels.linking import kernel_table
-from fastmlp.kernels.simd import TILE_ROWS, TILE_VECTORS
 
 UNTOUCHED = -777.0
-HEIGHTS = range(1, TILE_ROWS + 1)
+HEIGHTS = range(1, array_tile.MOST_ROWS + 1)
 
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def widths(height: int) -> range:
-    return range(array_tile.MASKED, array_tile.MOST_VECTORS.get(height, TILE_VECTORS) + 1)
+    return range(array_tile.MASKED, array_tile.MOST_VECTORS[height] + 1)
 
 
 def columns_of(vectors: int, dtype: str) -> list[int]:
@@ -82,7 +81,7 @@ def test_every_height_and_width(dtype: str, steps: int) -> None:
 @pytest.mark.parametrize("repeat", [1, 2, 5])
 @pytest.mark.parametrize("gap", [0, 5])
 def test_ways_that_matrices_lie(dtype: str, transposed: bool, start: str, repeat: int, gap: int) -> None:
-    for height in (1, 2, TILE_ROWS - 1, TILE_ROWS):
+    for height in (1, 2, array_tile.MOST_ROWS - 1, array_tile.MOST_ROWS):
         for vectors in widths(height):
             check(dtype, height, vectors, columns_of(vectors, dtype)[0], 7, repeat, start, transposed, gap)
 
