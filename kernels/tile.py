@@ -83,10 +83,10 @@ class RegisterTile:
     def pointers_to(self, a: ir.Value) -> list[ir.Value]:
         """Return what to read A through: a second pointer as well, if this tile is to have embedded rows.
 
-        Of two reads through the same one LLVM would make one, to a register.
+        Of two reads through the same one LLVM would make one, to a register. As they are moved it loses sight of their
+        being the same.
         """
-        embeds = simd.EMBEDS_BROADCASTS and self.vectors == 2
-        return [a, simd.emit_opaque(self.builder, a)] if embeds else [a]
+        return [a, a] if simd.EMBEDS_BROADCASTS and self.vectors == 2 else [a]
 
     def moved(self, a: Sequence[ir.Value], distance: ir.Value) -> list[ir.Value]:
         """Return the pointers to A, `distance` further on.

@@ -22,26 +22,32 @@ needs_fma = pytest.mark.skipif(not (simd.IS_X86 and simd.FUSED), reason="looks f
 
 
 @pytest.fixture(scope="module")
-def tallest_column_tile() -> str:
-    """The machine code of the largest tile of the gradient."""
-    name = f"fastmlp_column_tile_{simd.TILE_ROWS}x{simd.TILE_VECTORS}_float32"
-    text = machine_code.machine_code(tile.column_tile, types.float32)
-    return text.split(f"\n{name}:")[1].split(f"\n\t.size\t{name}")[0]
+def column_tiles() -> str:
+    """The machine code of the tiles of the gradient."""
+    return machine_code.machine_code(tile.column_tile, types.float32)
+
+
+def loops_of(column_tiles: str, height: int) -> list[str]:
+    """The blocks with multiply-adds of the widest tile of a height."""
+    name = f"fastmlp_column_tile_{height}x{simd.TILE_VECTORS}_float32"
+    text = column_tiles.split(f"\n{name}:")[1].split(f"\n\t.size\t{name}")[0]
+    return machine_code.loops(text, 1)
 
 
 @needs_fma
-def test_the_tallest_column_tile_has_whole_steps_in_its_loops_and_no_spills(tallest_column_tile: str) -> None:
-    accumulators = simd.TILE_ROWS * simd.TILE_VECTORS
-    loops = machine_code.loops(tallest_column_tile, accumulators)
-    # One loop of rounds and one for the steps that are left, neither of which LLVM has unrolled any further.
-    assert sorted(block.count("vfmadd") for block in loops) == [accumulators, tile.STEPS_AT_ONCE * accumulators]
+@pytest.mark.parametrize("height", [1, simd.TILE_ROWS])
+def test_column_tiles_have_whole_steps_in_their_loops_and_no_spills(column_tiles: str, height: int) -> None:
+    accumulators = height * simd.TILE_VECTORS
+    loops = loops_of(column_tiles, height)
+    # Rounds, and the steps that are left: loops that LLVM has not unrolled any further.
+    assert {block.count("vfmadd") for block in loops} == {accumulators, tile.STEPS_AT_ONCE * accumulators}
     assert not any(machine_code.SPILL.search(block) for block in loops)
 
 
 @pytest.mark.skipif(not simd.EMBEDS_BROADCASTS, reason="looks for multiply-adds that read a number for all lanes")
-def test_every_third_row_is_read_within_its_multiply_adds(tallest_column_tile: str) -> None:
+def test_every_third_row_is_read_within_its_multiply_adds(column_tiles: str) -> None:
     rows = len(range(1, simd.TILE_ROWS, tile.ROWS_TO_AN_EMBEDDED))
-    block = max(machine_code.loops(tallest_column_tile, 1), key=lambda block: block.count("vfmadd"))
+    block = max(loops_of(column_tiles, simd.TILE_ROWS), key=lambda block: block.count("vfmadd"))
     places = re.findall(r"\((\S+)\)\{1to16\}", block)
     assert len(places) == tile.STEPS_AT_ONCE * rows * simd.TILE_VECTORS
     assert not any("," in registers for registers in places)  # the processor would take it apart
