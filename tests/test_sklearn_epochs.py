@@ -42,6 +42,12 @@ def slices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return made
 
 
+def take_slices_of(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have one thread train for so long at a time, however fast the machine is."""
+    monkeypatch.setattr(ThreadChoice, "next", lambda choice: (1, seconds))
+    monkeypatch.setattr(ThreadChoice, "report", lambda *arguments: None)
+
+
 def fitted(**parameters: Any) -> Any:
     settings = {"hidden_layer_sizes": (20,), "batch_size": 100, "max_iter": 60, "random_state": 0} | parameters
     return fastmlp.MLPClassifier(**settings).fit(X, Y, sample_weight=WEIGHTS if "alpha" in parameters else None)
@@ -74,7 +80,7 @@ def test_the_course_of_training_does_not_depend_on_it(parameters: dict[str, Any]
 
 def test_as_many_epochs_as_training_may_go_on_for(slices: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fits, "SLICE_SECONDS", 1e9)
-    monkeypatch.setattr(ThreadChoice, "next", lambda choice: (1, 1e9))
+    take_slices_of(1e9, monkeypatch)
     fitted(max_iter=25, tol=0.0)
     assert slices == [44, 44, 12]  # 4 steps an epoch; 11 epochs without improvement would end training
     slices.clear()
@@ -94,14 +100,14 @@ def test_one_by_one_where_something_is_done_between_them(parameters: dict[str, A
 
 def test_memory_for_the_orders_has_a_limit(slices: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fits, "SLICE_SECONDS", 1e9)
-    monkeypatch.setattr(ThreadChoice, "next", lambda choice: (1, 1e9))
+    take_slices_of(1e9, monkeypatch)
     fitted(max_iter=100, n_iter_no_change=np.inf)
     assert slices == [4 * fits.MOST_EPOCHS_AT_ONCE, 4 * (100 - fits.MOST_EPOCHS_AT_ONCE)]
 
 
 def test_slices_that_end_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fitted()
-    monkeypatch.setattr(ThreadChoice, "next", lambda choice: (1, 0.0))  # a step each
+    take_slices_of(0.0, monkeypatch)  # a step each
     assert fitted().loss_curve_ == whole.loss_curve_
 
 
