@@ -43,7 +43,7 @@ MOST_IN_A_ROUND = 192
 STEPS_AT_ONCE, MOST_UNROLLED = 4, 12
 
 # One row in so many reads its number within each of its multiply-adds (`simd.EMBEDS_BROADCASTS`). A tile of 13 x 2
-# registers has 37 instructions in a step then, not 41, but reads more: with every other row it would be slower again.
+# registers has 37 instructions in a step then, not 41, but reads more: with two rows of three it would be slower again.
 ROWS_TO_AN_EMBEDDED = 3
 
 
@@ -84,7 +84,7 @@ class RegisterTile:
         """Return what to read A through: a second pointer as well, if this tile is to have embedded rows.
 
         Of two reads through the same one LLVM would make one, to a register. As they are moved it loses sight of their
-        being the same.
+        being the same. (With one vector a row there is one read of each number, which LLVM embeds by itself.)
         """
         return [a, a] if simd.EMBEDS_BROADCASTS and self.vectors == 2 else [a]
 
@@ -247,9 +247,8 @@ def _row_tile_function(module: ir.Module, height: int, vectors: int, panels: int
         return [builder.gep(b_row, [INT64(at_once * width)]), builder.gep(next_panel, [INT64(height * at_once)]),
                 *tile.moved(a_row, INT64(at_once))]
 
-    in_largest = a_width * TILE_ROWS * TILE_VECTORS
-    # With several panels of B, LLVM would spill registers.
-    at_once = 1 if panels > 1 else a_width if in_largest <= MOST_IN_A_ROUND else _steps_on_panels(height * vectors)
+    is_short = a_width * TILE_ROWS * TILE_VECTORS <= MOST_IN_A_ROUND
+    at_once = a_width if is_short else _steps_on_panels(height * vectors)
     full_panels = builder.udiv(inputs, INT64(a_width))
     full_inputs = builder.mul(full_panels, INT64(a_width))
     rest = builder.sub(inputs, full_inputs)
@@ -260,7 +259,7 @@ def _row_tile_function(module: ir.Module, height: int, vectors: int, panels: int
             first_input = builder.mul(q, INT64(a_width))
             place = builder.add(builder.mul(first_input, rows), builder.mul(row, INT64(a_width)))
             a_row = builder.gep(a, [place])
-            if panels > 1:
+            if panels > 1:  # a step at a time: with more, LLVM would spill registers
                 with counted_loop(builder, INT64(a_width)) as ((p,), _):
                     one_column(a_row, first_input, p, a_width)
             else:
