@@ -12,24 +12,118 @@ from numba.extending import intrinsic
 from . import simd
 from .linking import INT, NUMBERS, kernel
 from .simd import INT32, INT64, Vector, lanes, shift
+from .tile import internal_function
+
+
+# Registers are cut into groups of so many bytes, within which the processor swaps most cheaply. A matrix of no more rows
+# or columns than a group has lanes, as those of a narrow output layer, takes a third of the swaps of a square.
+GROUP_BYTES = 16
+
+
+def element_bytes(kind: ir.VectorType) -> int:
+    return 4 if isinstance(kind.element, ir.FloatType) else 8
+
+
+def few_lanes(kind: ir.VectorType) -> int:
+    """Return the number of lanes of a group."""
+    return GROUP_BYTES // element_bytes(kind)
 
 
 def _swap(builder: ir.IRBuilder, vectors: list[ir.Value]) -> list[ir.Value]:
-    """Transpose a square of vectors: blocks of one, two, four ... elements change places with their mirror images."""
-    size = len(vectors)
+    """Transpose squares of as many lanes as there are vectors, one beside the other.
+
+    Blocks of one, two, four ... elements change places with their mirror images.
+    """
+    lanes = vectors[0].type.count
     rows = list(vectors)
     distance = 1
-    while distance < size:
-        upper = [lane if lane & distance == 0 else size + lane - distance for lane in range(size)]
-        lower = [lane + distance if lane & distance == 0 else size + lane for lane in range(size)]
-        for i in range(size):
+    while distance < len(rows):
+        upper = [lane if lane & distance == 0 else lanes + lane - distance for lane in range(lanes)]
+        lower = [lane + distance if lane & distance == 0 else lanes + lane for lane in range(lanes)]
+        for i in range(len(rows)):
             if i & distance == 0:
                 a, b = rows[i], rows[i + distance]
                 for row, picks in ((i, upper), (i + distance, lower)):
-                    indices = ir.Constant(ir.VectorType(INT32, size), picks)
+                    indices = ir.Constant(ir.VectorType(INT32, lanes), picks)
                     rows[row] = builder.shuffle_vector(a, b, indices)
         distance *= 2
     return rows
+
+
+class _Rows:
+    """The rows of a matrix that a block takes up: all that a block has, or fewer, `count` of them."""
+
+    def __init__(self, builder: ir.IRBuilder, base: ir.Value, stride: ir.Value, count: ir.Value | None) -> None:
+        self.builder, self.base, self.stride = builder, base, stride
+        self.last = None if count is None else builder.sub(count, INT64(1))
+
+    def _place(self, row: int, kind: ir.Type) -> ir.Value:
+        """Address of a row; of the last one for those that are not there."""
+        number = INT64(row)
+        if self.last is not None:
+            number = self.builder.select(self.builder.icmp_signed("<", number, self.last), number, self.last)
+        return simd.vector_pointer(self.builder, self.base, kind, self.builder.mul(number, self.stride))
+
+    def load(self, row: int, kind: ir.VectorType) -> ir.Value:
+        """Emit the reading of the first elements of a row."""
+        loaded = self.builder.load(self._place(row, kind))
+        loaded.align = element_bytes(kind)
+        return loaded
+
+    def store(self, vectors: list[ir.Value]) -> None:
+        """Emit the writing of all rows, from the last to the first.
+
+        What is written for a row that is not there is overwritten by the one that is.
+        """
+        for row, vector in reversed(list(enumerate(vectors))):
+            self.builder.store(vector, self._place(row, vector.type)).align = element_bytes(vector.type)
+
+
+def _emit_square(builder: ir.IRBuilder, source: _Rows, source_rows: ir.Value, target: _Rows, kind: ir.VectorType,
+                 few: int) -> None:
+    """Emit the transposition of as many rows and columns as a register has lanes."""
+    mask = simd.emit_mask(builder, source_rows, kind.count)
+    columns = _swap(builder, [source.load(row, kind) for row in range(kind.count)])
+    target.store([builder.select(mask, column, ir.Constant(kind, None)) for column in columns])
+
+
+def _emit_tall(builder: ir.IRBuilder, source: _Rows, source_rows: ir.Value, target: _Rows, kind: ir.VectorType,
+               few: int) -> None:
+    """Emit the transposition of as many rows as a register has lanes, but only `few` columns.
+
+    Register k begins as rows k, k + few, k + 2 few ... side by side.
+    """
+    mask = simd.emit_mask(builder, source_rows, kind.count)
+    part = ir.VectorType(kind.element, few)
+    registers = [simd.join(builder, [source.load(row, part) for row in range(first, kind.count, few)])
+                 for first in range(few)]
+    target.store([builder.select(mask, row, ir.Constant(kind, None)) for row in _swap(builder, registers)])
+
+
+def _emit_wide(builder: ir.IRBuilder, source: _Rows, source_rows: ir.Value, target: _Rows, kind: ir.VectorType,
+               few: int) -> None:
+    """Emit the transposition of only `few` rows, but as many columns as a register has lanes."""
+    mask = simd.emit_mask(builder, source_rows, few)
+    registers = _swap(builder, [source.load(row, kind) for row in range(few)])
+    parts = [simd.split(builder, register, few) for register in registers]
+    zeros = ir.Constant(ir.VectorType(kind.element, few), None)
+    widened = ir.Constant(ir.VectorType(INT32, kind.count), [min(lane, few) for lane in range(kind.count)])
+    target.store([builder.shuffle_vector(builder.select(mask, parts[row % few][row // few], zeros), zeros, widened)
+                  for row in range(kind.count)])
+
+
+def _block_function(module: ir.Module, shape: str, are_whole: tuple[bool, bool], kind: ir.VectorType,
+                    parameters: list[ir.Type]) -> ir.Function:
+    """Emit the transposition of a block of one shape; `are_whole` says whether all rows of source and target are there.
+    """
+    name = f"fastmlp_transpose_{shape}_{''.join('partly' if not whole else 'wholly' for whole in are_whole)}_{kind}"
+    function, builder = internal_function(module, name, parameters)
+    source, source_stride, source_rows, target, target_stride, target_rows = function.args
+    emit = {"square": _emit_square, "tall": _emit_tall, "wide": _emit_wide}[shape]
+    emit(builder, _Rows(builder, source, source_stride, None if are_whole[0] else source_rows), source_rows,
+         _Rows(builder, target, target_stride, None if are_whole[1] else target_rows), kind, few_lanes(kind))
+    builder.ret_void()
+    return function
 
 
 @intrinsic
@@ -38,27 +132,37 @@ def _transpose_block(typing_context, source, source_stride, source_rows, target,
     sig = types.void(source, types.int64, types.int64, source, types.int64, types.int64)
 
     def generate(context, builder, sig, values):
-        source, source_stride, source_rows, target, target_stride, target_rows = values
-        vector = Vector(sig.args[0].dtype)
-        kind, size = simd.llvm_vector(vector), vector.lanes
-        align = vector.dtype.bitwidth // 8
+        source_rows, target_rows = values[2], values[5]
+        kind = simd.llvm_vector(Vector(sig.args[0].dtype))
 
-        def place(base: ir.Value, stride: ir.Value, row: int, rows: ir.Value) -> ir.Value:
-            """Address of a row; of the last one for rows that are not there."""
-            last = builder.sub(rows, INT64(1))
-            there = builder.select(builder.icmp_signed("<", INT64(row), last), INT64(row), last)
-            return simd.vector_pointer(builder, base, kind, builder.mul(there, stride))
+        def at_least(rows: ir.Value, count: int) -> ir.Value:
+            return builder.icmp_signed(">=", rows, INT64(count))
 
-        rows = [builder.load(place(source, source_stride, i, source_rows)) for i in range(size)]
-        for row in rows:
-            row.align = align
-        columns = _swap(builder, rows)
-        mask = simd.emit_mask(builder, source_rows, size)
-        # From the last to the first: what is written for a row that is not there is overwritten by the one that is.
-        for j in reversed(range(size)):
-            kept = builder.select(mask, columns[j], ir.Constant(kind, None))
-            stored = builder.store(kept, place(target, target_stride, j, target_rows))
-            stored.align = align
+        def call(shape: str, *are_whole: bool) -> None:
+            function = _block_function(builder.module, shape, are_whole, kind, [value.type for value in values])
+            builder.call(function, values)
+
+        def whole_or_not(shape: str, are_whole: ir.Value, *if_whole: bool) -> None:
+            with builder.if_else(are_whole) as (whole, otherwise):
+                with whole:
+                    call(shape, *if_whole)
+                with otherwise:
+                    call(shape, False, False)
+
+        whole_source, whole_target = at_least(source_rows, kind.count), at_least(target_rows, kind.count)
+        few = few_lanes(kind)
+        if few == kind.count:
+            whole_or_not("square", builder.and_(whole_source, whole_target), True, True)
+            return context.get_dummy_value()
+        with builder.if_else(at_least(target_rows, few + 1)) as (has_columns, is_tall):
+            with has_columns:
+                with builder.if_else(at_least(source_rows, few + 1)) as (is_square, is_wide):
+                    with is_square:
+                        whole_or_not("square", builder.and_(whole_source, whole_target), True, True)
+                    with is_wide:
+                        whole_or_not("wide", whole_target, False, True)
+            with is_tall:
+                whole_or_not("tall", whole_source, True, False)
         return context.get_dummy_value()
 
     return sig, generate
