@@ -47,7 +47,7 @@ def write_map() -> None:
     from numba import types
 
     from fastmlp.kernels import compilation
-    from fastmlp.kernels.linking import Kernel
+    from fastmlp.kernels.linking import Kernel, address_in
 
     compilation.MOST_PROCESSES = 1  # what another process compiles comes from the cache, and has no names there
 
@@ -59,7 +59,7 @@ def write_map() -> None:
             for name, value, size in symbols:
                 shown = name if name.startswith("fastmlp_") else kernel.function.__name__
                 file.write(f"{base + value:x} {size:x} {shown}\n")
-        return int(compiled.address)
+        return address_in(compiled)
 
     Kernel.address = address  # type: ignore[method-assign]
 
