@@ -39,24 +39,37 @@ def tiles_for(rows):
 
 
 @inlined
-def _first_row(tile, rows, tiles):
-    """Row that a tile begins at."""
-    return tile * (rows // tiles) + min(tile, rows % tiles)
+def _heights(rows, tiles):
+    """Rows of the last of the tiles that `rows` rows are cut into, and how many of the first are one row taller."""
+    if tiles == 1:  # a division takes as long as a small tile
+        return rows, 0
+    return rows // tiles, rows % tiles
 
 
 @inlined
-def _row_tiles(kernels, vectors, panels, inputs, a, rows, begin, end, first, last, b, b_panel, c, c_panel):
-    """Tiles `first` to `last` of those that the rows `begin` to `end` are cut into."""
-    count = end - begin
-    tiles = tiles_for(count)
-    height, taller = count // tiles, count % tiles
+def _first_row(tile, height, taller):
+    """Row that a tile begins at."""
+    return tile * height + min(tile, taller)
+
+
+@inlined
+def _row_tiles(kernels, vectors, panels, inputs, a, rows, begin, height, taller, first, last, b, b_panel, c, c_panel):
+    """Tiles `first` to `last` of those that the rows from `begin` on are cut into, of these `_heights`."""
     short = max(first, min(last, taller))
     if first < short:
         row_tile(kernels, height + 1, vectors, panels, short - first, inputs, a, rows,
-                 begin + _first_row(first, count, tiles), b, b_panel, c, c_panel)
+                 begin + _first_row(first, height, taller), b, b_panel, c, c_panel)
     if short < last:
         row_tile(kernels, height, vectors, panels, last - short, inputs, a, rows,
-                 begin + _first_row(short, count, tiles), b, b_panel, c, c_panel)
+                 begin + _first_row(short, height, taller), b, b_panel, c, c_panel)
+
+
+@inlined
+def _panel_of(item, items):
+    """Panel that an item belongs to, and its number there, of `items`."""
+    if item == 0:  # which most calls begin with
+        return 0, 0
+    return item // items, item % items
 
 
 @inlined
@@ -84,19 +97,18 @@ def forward(kernels, layer, parameters, a, outputs, rows, begin, end, code, alph
     width = panel_width(a)
     most = AT_ONCE[end - begin] if end - begin <= MOST_ROWS_AT_ONCE else 1
     full_panels = padded // width
-    item = first
-    while item < last:
-        panel = item // tiles
+    height, taller = _heights(end - begin, tiles)
+    panel, from_tile = _panel_of(first, tiles)
+    while panel * tiles + from_tile < last:
         together = most if panel + most <= min(full_panels, last) else 1  # several only where a panel is one tile
-        stop = min(last, (panel + together) * tiles)
-        from_tile, to_tile = item - panel * tiles, stop - (panel + together - 1) * tiles
+        to_tile = min(last - (panel + together - 1) * tiles, tiles)
         column = panel * width
         columns = min(width, padded - column)
         weights = shift(parameters, layer[WEIGHTS] + column * (inputs + 1))
-        _row_tiles(kernels, columns // lanes(a), together, inputs, a, rows, begin, end, from_tile, to_tile,
+        _row_tiles(kernels, columns // lanes(a), together, inputs, a, rows, begin, height, taller, from_tile, to_tile,
                    weights, (inputs + 1) * width, shift(outputs, column * rows), rows * width)
-        from_row = begin + _first_row(from_tile, end - begin, tiles)
-        to_row = begin + _first_row(to_tile, end - begin, tiles)
+        from_row = begin + _first_row(from_tile, height, taller)
+        to_row = begin + _first_row(to_tile, height, taller)
         for p in range(panel, panel + together):
             block = shift(outputs, p * width * rows + from_row * columns)
             if special:
@@ -105,7 +117,7 @@ def forward(kernels, layer, parameters, a, outputs, rows, begin, end, code, alph
                                    to_row - from_row, columns, key, first_row + from_row)
             else:
                 activate(kernels, code, alpha, block, (to_row - from_row) * columns)
-        item = stop
+        panel, from_tile = panel + together, 0
 
 
 @inlined
@@ -158,29 +170,29 @@ def backward(kernels, layer, below, parameters, deltas, deltas_below, outputs_be
     padded = below[PADDED]
     tiles = tiles_for(end - begin)
     width = panel_width(deltas)
-    item = first
-    while item < last:
-        panel = item // tiles
-        stop = min(last, (panel + 1) * tiles)
+    height, taller = _heights(end - begin, tiles)
+    panel, from_tile = _panel_of(first, tiles)
+    while panel * tiles + from_tile < last:
+        to_tile = min(last - panel * tiles, tiles)
         column = panel * width
         columns = min(width, padded - column)
         _transpose_weights(kernels, layer, parameters, column, min(columns, layer[INPUTS] - column), scratch, columns)
         target = shift(deltas_below, column * rows)
-        _row_tiles(kernels, columns // lanes(deltas), 1, units, deltas, rows, begin, end, item - panel * tiles,
-                   stop - panel * tiles, scratch, 0, target, 0)
-        from_row = begin + _first_row(item - panel * tiles, end - begin, tiles)
-        to_row = begin + _first_row(stop - panel * tiles, end - begin, tiles)
+        _row_tiles(kernels, columns // lanes(deltas), 1, units, deltas, rows, begin, height, taller, from_tile, to_tile,
+                   scratch, 0, target, 0)
+        from_row = begin + _first_row(from_tile, height, taller)
+        to_row = begin + _first_row(to_tile, height, taller)
         block = column * rows + from_row * columns
         derive(kernels, below, parameters, code, alpha, shift(deltas_below, block), shift(outputs_below, block),
                column, to_row - from_row, columns)
-        item = stop
+        panel, from_tile = panel + 1, 0
 
 
 @inlined
 def _column_tiles(kernels, columns, width, rows, a, a_width, b, c, accumulate):
     """C = A^T B for `columns` columns of a panel of A, `rows` rows of A and B, and a panel of B `width` wide."""
     tiles = tiles_for(columns)
-    height, taller = columns // tiles, columns % tiles
+    height, taller = _heights(columns, tiles)
     vectors = width // lanes(a)
     if taller:
         column_tile(kernels, height + 1, vectors, taller, rows, a, a_width, b, c, accumulate)
@@ -256,8 +268,9 @@ def gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameter
     input_panels = panels_for(inputs, a)
     in_place = optimizer == WRITE_GRADIENT or accumulate
     alike = optimizer != WRITE_GRADIENT and biases_decay(coefficients)
-    for item in range(first, last):
-        column, row = item // input_panels * width, item % input_panels * width
+    unit_panel, input_panel = _panel_of(first, input_panels)
+    for _ in range(first, last):
+        column, row = unit_panel * width, input_panel * width
         columns, height = min(width, padded - column), min(width, inputs - row)
         a_panel, a_width = shift(a, row * rows), min(width, padded_inputs - row)
         delta_panel = shift(deltas, column * rows)
@@ -286,3 +299,6 @@ def gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameter
             if optimizer != WRITE_GRADIENT:
                 update_from(kernels, optimizer, coefficients, 0, lanes(a) if layer[SHARED] else columns, parameters,
                             target, state, count, place)
+        input_panel += 1
+        if input_panel == input_panels:
+            unit_panel, input_panel = unit_panel + 1, 0

@@ -32,7 +32,7 @@ from .losses import loss_rows, takes_preactivations
 from .noise import add_noise, drop
 from .panels import padded_columns, panel_width, panels_for
 from .random import stream_key
-from .shares import BACKWARD, FORWARD, UPDATE, first_of, give_back_shares, take_items
+from .shares import BACKWARD, FORWARD, UPDATE, first_in_part, first_of, give_back_shares, take_items
 from .simd import address_at, float64_pointer, int64_pointer, pointer_at, shift
 from .special import FULL_RATE, maxout, maxout_backward
 from .team import barrier
@@ -70,7 +70,7 @@ def _row_scratch(context, scratch):
 @inlined
 def stage(kernels, context, workspace, scratch, index, rows, part, parts):
     """Copy the rows of a chunk into panels, to predict: each thread a share; ends with a barrier."""
-    begin, end = rows * part // parts, rows * (part + 1) // parts
+    begin, end = first_in_part(rows, part, parts), first_in_part(rows, part + 1, parts)
     _stage_share(kernels, context, scratch, shift(workspace, context[layout.STAGED]), index, rows, begin, end)
     give_back_shares(context, part, parts)
     barrier(int64_pointer(context[layout.TEAM]), parts)
@@ -89,7 +89,7 @@ def _stage_share(kernels, context, scratch, staged, index, rows, begin, end):
 @inlined
 def _stage_for_training(kernels, context, workspace, scratch, index, rows, update, first_row, part, parts):
     """Copy the rows of a pass into panels, changed at random as asked for: each thread a share; ends with a barrier."""
-    begin, end = rows * part // parts, rows * (part + 1) // parts
+    begin, end = first_in_part(rows, part, parts), first_in_part(rows, part + 1, parts)
     staged = shift(workspace, context[layout.STAGED])
     if context[layout.AUGMENTATION]:
         for first in range(begin, end, IMAGES_AT_ONCE):
@@ -313,5 +313,5 @@ def weight_gradients(kernels, context, parameters, workspace, scratch, rows, opt
             for item in range(first, last, at_once):
                 gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameters, state,
                          context[layout.COUNT], gradients, accumulate, scratch, item, min(item + at_once, last))
-                if l == 0:
+                if l == 0 and next_lines > 0:
                     _prefetch_rows(context, next_index, next_lines * item // items, next_lines * (item + 1) // items)

@@ -50,11 +50,19 @@ def give_back_shares(context, part, parts):
 
 
 @inlined
-def first_of(items, part, parts, work):
-    """First item of a part's share of a phase of `work` multiply-adds; `part + 1` gives its end."""
-    if parts == 1 or work < LEAST_SHARED_WORK:
+def first_in_part(items, part, parts):
+    """First item of a part, as many items in each; `part + 1` gives its end."""
+    if parts == 1:  # without the two divisions of 26 cycles each that some processors would make of it
         return items if part > 0 else 0
     return items * part // parts
+
+
+@inlined
+def first_of(items, part, parts, work):
+    """First item of a part's share of a phase of `work` multiply-adds; `part + 1` gives its end."""
+    if work < LEAST_SHARED_WORK:
+        return items if part > 0 else 0
+    return first_in_part(items, part, parts)
 
 
 @inlined
