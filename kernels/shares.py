@@ -12,7 +12,7 @@ the barrier that ends `stage` of the next pass.
 from __future__ import annotations
 
 from . import layout
-from .linking import inlined
+from .linking import inlined, inlined_always
 from .simd import int64_pointer, shift
 from .team import TEAM_SIZE, atomic_load, compare_and_set
 
@@ -65,7 +65,7 @@ def first_of(items, part, parts, work):
     return first_in_part(items, part, parts)
 
 
-@inlined
+@inlined_always
 def take_items(context, kind, l, items, together, work, part, parts, helped):
     """Take items of the phase `kind` of layer `l`: those to do next, from the first up to before the last.
 
@@ -79,8 +79,14 @@ def take_items(context, kind, l, items, together, work, part, parts, helped):
     -------
     first, last, helped : no items if ``first == last``; there will be no more for this member
     """
-    if parts == 1 or work < LEAST_SHARED_WORK:
+    if parts == 1 or work < LEAST_SHARED_WORK:  # without a call: this is all that the phases of a small network need
         return 0, items if part == 0 and helped == 0 else 0, 1
+    return _take_shared(context, kind, l, items, together, work, part, parts, helped)
+
+
+@inlined
+def _take_shared(context, kind, l, items, together, work, part, parts, helped):
+    """Take items of a phase that is shared, as `take_items`."""
     least = LEAST_TAKEN_WORK * items // work + 1
     while helped < min(parts, 1 + MOST_HELPED):
         member = (part + helped) % parts
