@@ -45,7 +45,7 @@ def _round_to_integer(x: Lanes, factor: float = 1.0) -> tuple[Lanes, object]:
 
 
 def _power_of_two(x: Lanes, integer_bits: object, more: int = 0) -> Lanes:
-    """Make 2**(n + more) from the bits left by `_round_to_integer`, by placing the sum, within the bias, in the exponent.
+    """Make 2**(n + more) from the bits left by `_round_to_integer`, by placing that exponent, which is within the bias.
     """
     builder = x.builder
     mantissa, bias = (52, 1023) if x.is_double else (23, 127)

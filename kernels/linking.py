@@ -97,10 +97,11 @@ def cache_on_disk(compiled: Any) -> Any:
     return compiled
 
 
-def address_in(compiled: CFunc) -> int:
-    """Return the address of a compiled function itself, not of the one that Numba wraps around it for callers in C.
+def address_in(compiled: Any) -> int:
+    """Return the address of what `Kernel.compiled` returned.
 
-    Copying the arguments once more, in each call, would take a tenth of the time of a small network's step.
+    It is that of the function itself, not of the one that Numba wraps around it for callers in C: copying the arguments
+    once more, in each call, would take a tenth of the time of a small network's step.
     """
     return int(compiled._library.get_pointer_to_function(compiled._wrapper_name.removeprefix("cfunc.")))
 

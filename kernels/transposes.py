@@ -14,9 +14,8 @@ from .linking import INT, NUMBERS, kernel
 from .simd import INT32, INT64, Vector, lanes, shift
 from .tile import internal_function
 
-
-# Registers are cut into groups of so many bytes, within which the processor swaps most cheaply. A matrix of no more rows
-# or columns than a group has lanes, as those of a narrow output layer, takes a third of the swaps of a square.
+# Registers are cut into groups of so many bytes, within which the processor swaps most cheaply. A matrix of no more
+# rows or columns than a group has lanes, as that of a narrow output layer, takes a third of the swaps of a square.
 GROUP_BYTES = 16
 
 
@@ -112,16 +111,15 @@ def _emit_wide(builder: ir.IRBuilder, source: _Rows, source_rows: ir.Value, targ
                   for row in range(kind.count)])
 
 
-def _block_function(module: ir.Module, shape: str, are_whole: tuple[bool, bool], kind: ir.VectorType,
+def _block_function(module: ir.Module, shape: str, whole_source: bool, whole_target: bool, kind: ir.VectorType,
                     parameters: list[ir.Type]) -> ir.Function:
-    """Emit the transposition of a block of one shape; `are_whole` says whether all rows of source and target are there.
-    """
-    name = f"fastmlp_transpose_{shape}_{''.join('partly' if not whole else 'wholly' for whole in are_whole)}_{kind}"
-    function, builder = internal_function(module, name, parameters)
+    """Emit the transposition of a block of one shape, of whose matrices all rows are there, or perhaps fewer."""
+    rows = f"{'whole' if whole_source else 'part'}_to_{'whole' if whole_target else 'part'}"
+    function, builder = internal_function(module, f"fastmlp_transpose_{shape}_{rows}_{kind.element}", parameters)
     source, source_stride, source_rows, target, target_stride, target_rows = function.args
     emit = {"square": _emit_square, "tall": _emit_tall, "wide": _emit_wide}[shape]
-    emit(builder, _Rows(builder, source, source_stride, None if are_whole[0] else source_rows), source_rows,
-         _Rows(builder, target, target_stride, None if are_whole[1] else target_rows), kind, few_lanes(kind))
+    emit(builder, _Rows(builder, source, source_stride, None if whole_source else source_rows), source_rows,
+         _Rows(builder, target, target_stride, None if whole_target else target_rows), kind, few_lanes(kind))
     builder.ret_void()
     return function
 
@@ -134,35 +132,36 @@ def _transpose_block(typing_context, source, source_stride, source_rows, target,
     def generate(context, builder, sig, values):
         source_rows, target_rows = values[2], values[5]
         kind = simd.llvm_vector(Vector(sig.args[0].dtype))
-
-        def at_least(rows: ir.Value, count: int) -> ir.Value:
-            return builder.icmp_signed(">=", rows, INT64(count))
-
-        def call(shape: str, *are_whole: bool) -> None:
-            function = _block_function(builder.module, shape, are_whole, kind, [value.type for value in values])
-            builder.call(function, values)
-
-        def whole_or_not(shape: str, are_whole: ir.Value, *if_whole: bool) -> None:
-            with builder.if_else(are_whole) as (whole, otherwise):
-                with whole:
-                    call(shape, *if_whole)
-                with otherwise:
-                    call(shape, False, False)
-
-        whole_source, whole_target = at_least(source_rows, kind.count), at_least(target_rows, kind.count)
         few = few_lanes(kind)
+        parameters = [value.type for value in values]
+
+        def are_more(rows: ir.Value, than: int) -> ir.Value:
+            return builder.icmp_signed(">", rows, INT64(than))
+
+        def call(shape: str, whole_source: bool, whole_target: bool, if_true: ir.Value) -> None:
+            """Call the function of a shape for whole matrices if that is so, else the one that looks at each row.
+
+            What it costs to look is more than the transposition itself.
+            """
+            with builder.if_else(if_true) as (whole, otherwise):
+                with whole:
+                    function = _block_function(builder.module, shape, whole_source, whole_target, kind, parameters)
+                    builder.call(function, values)
+                with otherwise:
+                    builder.call(_block_function(builder.module, shape, False, False, kind, parameters), values)
+
+        whole_source, whole_target = are_more(source_rows, kind.count - 1), are_more(target_rows, kind.count - 1)
         if few == kind.count:
-            whole_or_not("square", builder.and_(whole_source, whole_target), True, True)
+            call("square", True, True, builder.and_(whole_source, whole_target))
             return context.get_dummy_value()
-        with builder.if_else(at_least(target_rows, few + 1)) as (has_columns, is_tall):
-            with has_columns:
-                with builder.if_else(at_least(source_rows, few + 1)) as (is_square, is_wide):
-                    with is_square:
-                        whole_or_not("square", builder.and_(whole_source, whole_target), True, True)
-                    with is_wide:
-                        whole_or_not("wide", whole_target, False, True)
+        with builder.if_else(are_more(target_rows, few)) as (has_columns, is_tall):
+            with has_columns, builder.if_else(are_more(source_rows, few)) as (is_square, is_wide):
+                with is_square:
+                    call("square", True, True, builder.and_(whole_source, whole_target))
+                with is_wide:
+                    call("wide", False, True, whole_target)
             with is_tall:
-                whole_or_not("tall", whole_source, True, False)
+                call("tall", True, False, whole_source)
         return context.get_dummy_value()
 
     return sig, generate

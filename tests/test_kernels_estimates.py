@@ -1,4 +1,4 @@
-"""Adam's direction, m / (sqrt(v) + epsilon): by estimates where the processor has them, plainly elsewhere.
+"""Quotients, and Adam's direction m / (sqrt(v) + epsilon): by estimates where the processor has them, else plainly.
 
 Every test runs twice: with what this processor has, and with estimates that are made here, as coarse as a processor's
 may be, so that the Newton steps and the bounds are tested on every processor.
@@ -6,8 +6,10 @@ may be, so that the Newton steps and the bounds are tested on every processor.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,9 @@ from naive import DTYPES, Array
 from numba import njit, types
 
 from fastmlp.kernels import estimates
-from fastmlp.kernels.estimates import adam_direction
+from fastmlp.kernels.estimates import adam_direction, inverse, quotient
 from fastmlp.kernels.linking import FLOATS
-from fastmlp.kernels.simd import Lanes, full, lanes, load, pointer, store
+from fastmlp.kernels.simd import Lanes, full, lanes, load, pointer, store, vector_function
 from fastmlp.optimizers import Adam
 
 WAYS = ("this processor's way", "estimates rounded down", "estimates rounded up")
@@ -37,6 +39,63 @@ def coarse_estimate(x: Lanes, name: str, *, upwards: bool) -> Lanes:
     return exact.abs().where("<", math.inf, exact.abs().where(">", 0.0, rounded, exact), exact)
 
 
+@contextlib.contextmanager
+def dividing(way: str) -> Iterator[None]:
+    """What is compiled here divides in this way."""
+    with pytest.MonkeyPatch.context() as patch:
+        if way != WAYS[0]:
+            patch.setattr(estimates, "HAS_ESTIMATES", True)
+            patch.setattr(estimates, "_estimate", functools.partial(coarse_estimate, upwards=way == WAYS[2]))
+        yield
+
+
+@vector_function
+def _quotient(dividend: Lanes, divisor: Lanes) -> Lanes:
+    return quotient(dividend, divisor)
+
+
+@vector_function
+def _inverse(x: Lanes) -> Lanes:
+    return inverse(x)
+
+
+@functools.cache
+def divider(dtype: str, way: str) -> Any:
+    array = types.Array(FLOATS[np.dtype(dtype)], 1, "C")
+
+    def divide(dividends: Array, divisors: Array, quotients: Array, inverses: Array) -> None:
+        target = pointer(quotients)
+        for i in range(0, len(dividends), lanes(target)):
+            divisor = load(pointer(divisors), i)
+            store(target, i, _quotient(load(pointer(dividends), i), divisor))
+            store(pointer(inverses), i, _inverse(divisor))
+
+    with dividing(way):
+        return njit(types.void(array, array, array, array))(divide)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("way", WAYS)
+def test_quotients_are_within_an_ulp(dtype: str, way: str) -> None:
+    rng = np.random.default_rng(3)
+    dividends = (rng.standard_normal(4096) * 10.0 ** rng.integers(-6, 7, 4096)).astype(dtype)
+    divisors = (rng.standard_normal(4096) * 10.0 ** rng.integers(-6, 7, 4096)).astype(dtype)
+    quotients, inverses = np.empty_like(dividends), np.empty_like(dividends)
+    divider(dtype, way)(dividends, divisors, quotients, inverses)
+    for found, above in ((quotients, dividends), (inverses, np.ones_like(dividends))):
+        exact = above.astype(np.longdouble) / divisors
+        assert (np.abs(found - exact) / np.spacing(np.abs(exact.astype(dtype)))).max() < 1.0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("way", WAYS)
+def test_inverses_of_infinity_and_nan(dtype: str, way: str) -> None:
+    x = np.resize(np.array([np.inf, np.nan, 2.0, np.inf], dtype), 64)
+    quotients, inverses = np.empty_like(x), np.empty_like(x)
+    divider(dtype, way)(np.ones_like(x), x, quotients, inverses)
+    np.testing.assert_array_equal(inverses, np.resize(np.array([0.0, np.nan, 0.5, 0.0], dtype), 64))
+
+
 @functools.cache
 def director(dtype: str, way: str) -> Any:
     """Compiled afresh for each way, as the formula runs while it is compiled."""
@@ -47,10 +106,7 @@ def director(dtype: str, way: str) -> Any:
         for i in range(0, len(moment), lanes(target)):
             store(target, i, adam_direction(load(pointer(moment), i), load(pointer(square), i), full(target, epsilon)))
 
-    with pytest.MonkeyPatch.context() as patch:
-        if way != WAYS[0]:
-            patch.setattr(estimates, "HAS_ESTIMATES", True)
-            patch.setattr(estimates, "_estimate", functools.partial(coarse_estimate, upwards=way == WAYS[2]))
+    with dividing(way):
         return njit(types.void(array, array, types.float64, array))(direct)
 
 
