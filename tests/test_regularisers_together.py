@@ -142,8 +142,12 @@ def test_training_is_that_of_the_replay(name: str, batch: str, optimizer: str, d
 
     losses, parameters = replay(TABLE[name], optimizer, dtype, trainer.batch_size * trainer.accumulation)
     np.testing.assert_allclose(history["loss"], losses, rtol=TOLERANCES[dtype])
+    # l1 pulls a small weight to and fro across zero, by so much in an update; in float32 the last digits decide where
+    # it ends.
+    pull = 2 * RATES[optimizer] * TABLE[name].get("l1", 0.0) if dtype == "float32" else 0.0
     for found, wanted in zip(model.get_weights(), parameters, strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCES[dtype])
+        is_pulled = (np.abs(wanted) < pull) & (np.abs(found) < pull)
+        np.testing.assert_allclose(np.where(is_pulled, wanted, found), wanted, rtol=0, atol=TOLERANCES[dtype])
 
 
 @pytest.mark.parametrize("optimizer", RATES)
