@@ -1,7 +1,7 @@
 """Division and square root by estimates: the processor's, of 14 bits, improved by a Newton step.
 
-Written plainly, the division and the square root of Adam cost as much as the product that made the gradient, and the
-division of tanh or the sigmoid a fifth of it.
+Written plainly, the division and the square root of Adam cost as much as the product that made the gradient, and their
+division is a fifth of tanh and of the sigmoid.
 """
 
 from __future__ import annotations
