@@ -15,6 +15,7 @@ from .layout import INPUTS, LAYER_SETTINGS, MAX_NORM, PADDED, PIECES, SHARED, SL
 from .linking import DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, inlined, kernel
 from .panels import panel_width, panels_for
 from .passes import layer_of
+from .shares import first_in_part
 from .simd import (
     Lanes,
     float64_pointer,
@@ -96,7 +97,7 @@ def apply_gradients(kernels, context, parameters, optimizer, coefficients, part,
     for l in range(context[layout.DEPTH]):
         layer = layer_of(context, l)
         count = _parts_of(layer, parameters)
-        for p in range(count * part // parts, count * (part + 1) // parts):
+        for p in range(first_in_part(count, part, parts), first_in_part(count, part + 1, parts)):
             begin, weights, others = _bounds(layer, p, parameters)
             if context[layout.PHASES] & layout.GRADIENT:
                 _sum_groups(context, gradients, begin, weights + others)
@@ -115,7 +116,7 @@ def apply_gradients(kernels, context, parameters, optimizer, coefficients, part,
     for l in range(context[layout.DEPTH]):
         layer = layer_of(context, l)
         count = _parts_of(layer, parameters)
-        for p in range(count * part // parts, count * (part + 1) // parts):
+        for p in range(first_in_part(count, part, parts), first_in_part(count, part + 1, parts)):
             begin, weights, others = _bounds(layer, p, parameters)
             if scale != 1.0:
                 for i in range(begin, begin + weights + others, lanes(parameters)):
@@ -144,7 +145,7 @@ def limit_norms(context, parameters, part, parts):
         if largest <= 0.0 or layer[PIECES]:
             continue
         panels = panels_for(layer[PADDED], parameters)
-        for panel in range(panels * part // parts, panels * (part + 1) // parts):
+        for panel in range(first_in_part(panels, part, parts), first_in_part(panels, part + 1, parts)):
             begin, weights, columns = _bounds(layer, panel, parameters)
             block = shift(parameters, begin)
             for i in range(0, columns, step):

@@ -42,6 +42,7 @@ from .passes import (
     weight_gradients,
 )
 from .random import shuffle
+from .shares import first_in_part
 from .simd import (
     address,
     float32_pointer,
@@ -67,7 +68,7 @@ def _group_gradients(kernels, context, parameters, scratch, index, rows, scale, 
     groups = context[layout.GROUPS]
     workspace = shift(pointer_at(context[layout.WORKSPACE], scratch), part * context[layout.WORKSPACE_SIZE])
     coefficients = float64_pointer(context[layout.COEFFICIENTS])
-    for group in range(groups * part // parts, groups * (part + 1) // parts):
+    for group in range(first_in_part(groups, part, parts), first_in_part(groups, part + 1, parts)):
         gradients = shift(pointer_at(context[layout.GRADIENTS], scratch), group * context[layout.COUNT])
         begin, end = rows * group // groups, rows * (group + 1) // groups
         keeps_sum = group == 0 and context[layout.ACCUMULATE] != 0
@@ -236,7 +237,7 @@ def _predict_chunk(kernels, context, parameters, workspace, scratch, first_row, 
     depth = context[layout.DEPTH]
     forward_pass(kernels, context, parameters, workspace, scratch, rows, depth, 0, 0, part, parts)
     layer = layer_of(context, depth - 1)
-    begin, end = rows * part // parts, rows * (part + 1) // parts
+    begin, end = first_in_part(rows, part, parts), first_in_part(rows, part + 1, parts)
     results = shift(pointer_at(context[layout.RESULTS], workspace), (first_row + begin) * layer[UNITS])
     unstage_rows(kernels, shift(workspace, layer[OUTPUTS]), rows, begin, end, layer[UNITS], results)
 
@@ -246,7 +247,7 @@ def _evaluate_chunk(kernels, context, parameters, workspace, scratch, index, row
     """Write a chunk's sum of losses to LOSSES and its number of right predictions to HITS."""
     depth = context[layout.DEPTH]
     forward_pass(kernels, context, parameters, workspace, scratch, rows, depth - 1, 0, 0, part, parts)
-    begin, end = rows * part // parts, rows * (part + 1) // parts
+    begin, end = first_in_part(rows, part, parts), first_in_part(rows, part + 1, parts)
     output_layer(kernels, context, parameters, workspace, scratch, rows, begin, end)
     loss_and_deltas(kernels, context, workspace, scratch, index, rows, begin, end, 1.0, row_losses)
     barrier(int64_pointer(context[layout.TEAM]), parts)

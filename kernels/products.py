@@ -16,6 +16,7 @@ from numba import njit, prange
 from .activations import IDENTITY, activate, multiply_by_derivative
 from .array_tile import MASKED, MOST_ROWS, MOST_VECTORS, array_tile
 from .linking import cache_on_disk, inlined
+from .shares import first_in_part
 from .simd import (
     flush_denormals,
     fma,
@@ -234,11 +235,6 @@ def _apply(kernels, is_derivative, code, alpha, values, outputs, count, memory):
 
 
 @inlined
-def _share(items, part, parts):
-    return items * part // parts
-
-
-@inlined
 def _shares_rows(rows, columns, parts, like):
     """Whether threads share the rows of a result, each copying all of the second factor, or its columns."""
     width = _tile_width(rows, like)
@@ -251,7 +247,8 @@ def _shares_rows(rows, columns, parts, like):
 def _bounds(columns, width, part, parts):
     """The columns of a thread's share of the tiles."""
     tiles = (columns + width - 1) // width
-    return min(columns, _share(tiles, part, parts) * width), min(columns, _share(tiles, part + 1, parts) * width)
+    begin, end = first_in_part(tiles, part, parts) * width, first_in_part(tiles, part + 1, parts) * width
+    return min(columns, begin), min(columns, end)
 
 
 # Memory is handed to what works in it as an array: as a pointer alone it would be given back before.
@@ -263,7 +260,7 @@ def _rows_part(kernels, first, second, is_transposed, start, outputs, code, alph
     (rows, steps), columns = first.shape, result.shape[1]
     begin, end, from_column, to_column = 0, rows, 0, columns
     if code != IDENTITY or _shares_rows(rows, columns, parts, pointer(first)):
-        begin, end = _share(rows, part, parts), _share(rows, part + 1, parts)
+        begin, end = first_in_part(rows, part, parts), first_in_part(rows, part + 1, parts)
     else:
         from_column, to_column = _bounds(columns, _tile_width(rows, pointer(first)), part, parts)
     block, own = shift(pointer(result), begin * columns), pointer(memory[part])
@@ -288,7 +285,7 @@ def _gradient_part(kernels, a, delta, gradient, bias_gradient, zeros, one, memor
     width = _tile_width(inputs, pointer(a))
     begin, end, first, last = 0, inputs, 0, units
     if inputs >= 2 * parts * MOST_ROWS:
-        begin, end = _share(inputs, part, parts), _share(inputs, part + 1, parts)
+        begin, end = first_in_part(inputs, part, parts), first_in_part(inputs, part + 1, parts)
     else:
         first, last = _bounds(units, width, part, parts)
     if first < last:

@@ -78,20 +78,20 @@ class _Rows:
             self.builder.store(vector, self._place(row, vector.type)).align = element_bytes(vector.type)
 
 
-def _emit_square(builder: ir.IRBuilder, source: _Rows, source_rows: ir.Value, target: _Rows, kind: ir.VectorType,
-                 few: int) -> None:
+def _emit_square(builder: ir.IRBuilder, source: _Rows, source_rows: ir.Value, target: _Rows,
+                 kind: ir.VectorType) -> None:
     """Emit the transposition of as many rows and columns as a register has lanes."""
     mask = simd.emit_mask(builder, source_rows, kind.count)
     columns = _swap(builder, [source.load(row, kind) for row in range(kind.count)])
     target.store([builder.select(mask, column, ir.Constant(kind, None)) for column in columns])
 
 
-def _emit_tall(builder: ir.IRBuilder, source: _Rows, source_rows: ir.Value, target: _Rows, kind: ir.VectorType,
-               few: int) -> None:
-    """Emit the transposition of as many rows as a register has lanes, but only `few` columns.
+def _emit_tall(builder: ir.IRBuilder, source: _Rows, source_rows: ir.Value, target: _Rows, kind: ir.VectorType) -> None:
+    """Emit the transposition of as many rows as a register has lanes, but only few columns, as a group has lanes.
 
     Register k begins as rows k, k + few, k + 2 few ... side by side.
     """
+    few = few_lanes(kind)
     mask = simd.emit_mask(builder, source_rows, kind.count)
     part = ir.VectorType(kind.element, few)
     registers = [simd.join(builder, [source.load(row, part) for row in range(first, kind.count, few)])
@@ -99,9 +99,9 @@ def _emit_tall(builder: ir.IRBuilder, source: _Rows, source_rows: ir.Value, targ
     target.store([builder.select(mask, row, ir.Constant(kind, None)) for row in _swap(builder, registers)])
 
 
-def _emit_wide(builder: ir.IRBuilder, source: _Rows, source_rows: ir.Value, target: _Rows, kind: ir.VectorType,
-               few: int) -> None:
-    """Emit the transposition of only `few` rows, but as many columns as a register has lanes."""
+def _emit_wide(builder: ir.IRBuilder, source: _Rows, source_rows: ir.Value, target: _Rows, kind: ir.VectorType) -> None:
+    """Emit the transposition of few rows, as a group has lanes, but as many columns as a register has."""
+    few = few_lanes(kind)
     mask = simd.emit_mask(builder, source_rows, few)
     registers = _swap(builder, [source.load(row, kind) for row in range(few)])
     parts = [simd.split(builder, register, few) for register in registers]
@@ -119,7 +119,7 @@ def _block_function(module: ir.Module, shape: str, whole_source: bool, whole_tar
     source, source_stride, source_rows, target, target_stride, target_rows = function.args
     emit = {"square": _emit_square, "tall": _emit_tall, "wide": _emit_wide}[shape]
     emit(builder, _Rows(builder, source, source_stride, None if whole_source else source_rows), source_rows,
-         _Rows(builder, target, target_stride, None if whole_target else target_rows), kind, few_lanes(kind))
+         _Rows(builder, target, target_stride, None if whole_target else target_rows), kind)
     builder.ret_void()
     return function
 
