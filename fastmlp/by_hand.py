@@ -86,4 +86,4 @@ class StepByHand:
         return call
 
     def _run(self, call: engine.Call, rows: int) -> None:
-        call.train(engine.threads_for_call(engine.training_work(self.trainer.model.network, rows)))
+        call.train(engine.threads_for_call(rows * self.trainer.model.network.training_work))

@@ -86,6 +86,12 @@ class Network:
         return int(layout.work_of(self.table).sum())
 
     @functools.cached_property
+    def training_work(self) -> int:
+        """Multiply-adds of one row in training: forward, gradient, and delta, which the first layer does not pass back.
+        """
+        return 3 * self.work - int(layout.work_of(self.table)[0])
+
+    @functools.cached_property
     def shares_chunks(self) -> bool:
         """Whether all threads go through each chunk of a prediction together."""
         return self.parameters.nbytes > LARGEST_UNSHARED_BYTES
@@ -134,6 +140,7 @@ class Call:
         self.rows = rows
         self.threads = threads
         self._kept: dict[int, Any] = {}
+        self._as_made: tuple[Array, dict[int, Any]] = self.context, self._kept
         dtype = network.dtype
         lanes = lanes_of(dtype.itemsize)
         width = TILE_VECTORS * lanes
@@ -205,6 +212,16 @@ class Call:
     def kept(self, place: int) -> Any:
         """Return the array whose address a field of the context is."""
         return self._kept[place]
+
+    def note_as_made(self) -> None:
+        """Take note of all fields as they are, for `renew`."""
+        self._as_made = self.context.copy(), dict(self._kept)
+
+    def renew(self) -> None:
+        """Set all fields to what they were at `note_as_made`; what the arrays hold is left as it is."""
+        context, kept = self._as_made
+        self.context[:] = context
+        self._kept = dict(kept)
 
     def forget(self, *places: int) -> None:
         """Let go of arrays whose addresses are in the context, if there are any."""
@@ -337,12 +354,6 @@ def keep_gradients(call: Call, network: Network) -> None:
     call.keep(layout.GRADIENTS, layout.aligned_zeros(groups * len(network.parameters), network.dtype))
     parts = -(-network.table[:, layout.PADDED] // (TILE_VECTORS * lanes_of(network.dtype.itemsize))) + 1
     call.keep(layout.SQUARES, np.zeros(int(parts.sum())))
-
-
-def training_work(network: Network, rows: int) -> int:
-    """Multiply-adds of a training step: forward, gradient, and delta, which the first layer does not pass back."""
-    first = int(layout.work_of(network.table)[0])
-    return rows * (3 * network.work - first)
 
 
 def threads_for(work: int) -> int:

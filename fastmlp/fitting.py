@@ -82,7 +82,7 @@ class Fit:
         """Make memory for steps of `batch` rows on a set of `rows`."""
         trainer = self.trainer
         self.batch = batch  # rows of an update
-        self.call = trainer._training_call(batch, rows)
+        self.call, self.purpose_of_call = trainer._take_fit_call(batch, rows)
         self.call.context[layout.SHUFFLE] = self.shuffle
         self.call.context[layout.UPDATES_BEFORE] = self.first_update
         self.call.context[layout.EPOCHS_BEFORE] = self.first_epoch
@@ -138,6 +138,7 @@ class Fit:
         finally:
             trainer._running, trainer.callbacks = None, []
             self._stop_reading()
+            trainer._keep_fit_call(self.call, self.purpose_of_call)
 
     def _begin(self) -> None:
         """Tell the callbacks that training begins, and go back to where a call that is resumed was left."""

@@ -310,7 +310,7 @@ class MLP:
         call.set_steps(0, np.zeros(1))
         call.context[layout.OPTIMIZER] = WRITE_GRADIENT
         call.keep(layout.ORDER, np.arange(source.rows))
-        call.train(engine.threads_for_call(engine.training_work(self.network, source.rows)))
+        call.train(engine.threads_for_call(source.rows * self.network.training_work))
         gradients = call.kept(layout.GRADIENTS)
         return float(call.kept(layout.LOSSES)[0]), layout.unpack(self.network.table, gradients)
 

@@ -232,7 +232,7 @@ def test_a_call_knows_whether_its_inputs_are_far_and_of_the_networks_dtype() -> 
 
 def test_the_work_of_a_step_counts_no_delta_for_the_inputs() -> None:
     network = MLP([10, 32, 16]).network
-    assert engine.training_work(network, 5) == 5 * (2 * 10 * 32 + 3 * 32 * 16)
+    assert network.training_work == 2 * 10 * 32 + 3 * 32 * 16
 
 
 def test_members_that_do_not_come_together_predict_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from comparing import bits, records_of
 
+import fastmlp
 from fastmlp import MLP, Callback, Dense, EarlyStopping, Trainer, engine
 from fastmlp.callbacks import Checkpoint
+from fastmlp.fitting import DivergenceWarning
 from fastmlp.schedules import ReduceOnPlateau
 from fastmlp.thread_choice import ThreadChoice
 
@@ -553,3 +555,91 @@ def test_an_epoch_that_is_one_batch_may_have_any_number_of_rows(sizes: list[int]
     left[:] = sizes[1:]
     resumed.fit(chunks, epochs=3, shuffle=False, progress=False, resume=True)
     assert content(resumed) == content(trainer)
+
+
+# ---- calls of `fit` one after the other, which use the same memory
+
+
+def fail(trainer: Trainer, logs: dict[str, Any]) -> None:
+    raise RuntimeError("no")
+
+
+def fail_in_fit(trainer: Trainer, X: Array, y: Array) -> None:
+    with pytest.raises(RuntimeError, match="no"):
+        trainer.fit(X, y, 2, callbacks=[fail], progress=False)
+
+
+def clip_in_fit(trainer: Trainer, X: Array, y: Array) -> None:
+    trainer.fit(X, y, 2, callbacks=[set_at("on_epoch_begin", trainer.epochs, clip_norm=0.01)], progress=False)
+    trainer.clip_norm = 0.0
+
+
+def diverge(trainer: Trainer, X: Array, y: Array) -> None:
+    weights = trainer.model.get_weights()
+    trainer.model.set_weights([np.full_like(array, 1e38) for array in weights])
+    with pytest.warns(DivergenceWarning):
+        trainer.fit(X, y, 1, progress=False)
+    trainer.model.set_weights(weights)
+    trainer._state[:] = 0.0
+
+
+def halve_batches(trainer: Trainer, X: Array, y: Array) -> None:
+    trainer.batch_size, trainer.accumulation = trainer.batch_size // 2, 2
+
+
+BETWEEN: dict[str, Callable[[Trainer, Array, Array], Any]] = {
+    "an order of their own": lambda trainer, X, y: trainer.fit(X, y, 1, shuffle=False, progress=False),
+    "weights of samples": lambda trainer, X, y: trainer.fit(X, y, 1, sample_weight=np.arange(len(X)), progress=False),
+    "uint8": lambda trainer, X, y: trainer.fit(np.abs(X).astype(np.uint8), y, 1, progress=False),
+    "fewer rows": lambda trainer, X, y: trainer.fit(X[:20], y[:20], 1, progress=False),
+    "an iterable": lambda trainer, X, y: trainer.fit([(X, y)], epochs=1, progress=False),
+    "a step": lambda trainer, X, y: trainer.step(X, y),
+    "an error": fail_in_fit,
+    "clipping": clip_in_fit,
+    "divergence": diverge,
+    "other weights": lambda trainer, X, y: trainer.model.set_weights(MLP([5, 8, 3], seed=1).get_weights()),
+    "another batch": lambda trainer, X, y: setattr(trainer, "batch_size", 7),
+    "accumulation": lambda trainer, X, y: setattr(trainer, "accumulation", 3),
+    "batches of as many rows": halve_batches,
+    "the norm": lambda trainer, X, y: setattr(trainer, "clip_norm", 0.01),
+    "noise": lambda trainer, X, y: setattr(trainer, "input_noise", 0.5),
+    "the seed": lambda trainer, X, y: setattr(trainer, "seed", 3),
+}
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("between", BETWEEN)
+def test_memory_that_was_used_before_makes_no_difference(between: str, shuffle: bool) -> None:
+    X, y = make_data()
+    used, other = new_trainer(optimizer="sgd"), new_trainer(optimizer="sgd")
+    for trainer in (used, other):
+        trainer.fit(X, y, 2, progress=False, shuffle=shuffle)
+        BETWEEN[between](trainer, X, y)
+        if trainer is other:
+            trainer._fit_call.clear()
+        trainer.fit(X, y, 2, progress=False, shuffle=shuffle)
+    assert content(used) == content(other)
+
+
+def test_the_memory_of_a_call_is_used_by_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = make_data()
+    trainer = new_trainer()
+    trainer.fit(X, y, 1, progress=False)
+    monkeypatch.setattr(engine, "training_call", None)
+    trainer.fit(X, y, 1, progress=False)
+    with pytest.raises(TypeError):
+        trainer.fit(X[:20], y[:20], 1, progress=False)
+
+
+def test_memory_for_more_threads_than_there_are_now_is_not_used() -> None:
+    X, y = make_data()
+    trainer = new_trainer()
+    threads = fastmlp.get_num_threads()
+    try:
+        for number in (threads, 1, threads):
+            fastmlp.set_num_threads(number)
+            trainer.fit(X, y, 1, progress=False)
+            (call,) = trainer._fit_call.values()
+            assert call.threads == number
+    finally:
+        fastmlp.set_num_threads(threads)

@@ -13,7 +13,7 @@ def choice(monkeypatch: pytest.MonkeyPatch) -> ThreadChoice:
     monkeypatch.setattr(engine, "get_num_threads", lambda: 4)
     monkeypatch.setattr(thread_choice, "tile_speed", lambda dtype: 1e9)
     network = MLP([100, 100, 10]).network
-    work = engine.training_work(network, 64)
+    work = 64 * network.training_work
     return ThreadChoice(network.dtype, work, engine.threads_for(work))
 
 
@@ -58,7 +58,7 @@ def test_trials_are_a_small_part_of_the_time(choice: ThreadChoice) -> None:
 def test_small_steps_run_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "get_num_threads", lambda: 4)
     network = MLP([2, 8, 8, 1]).network
-    work = engine.training_work(network, 10)
+    work = 10 * network.training_work
     choice = ThreadChoice(network.dtype, work, engine.threads_for(work))
     assert set(run(choice, 30, {1: 1e6})) == {1}
 
