@@ -27,6 +27,7 @@ import math
 
 from .estimates import adam_direction
 from .linking import DOUBLE_POINTER, INT, NUMBERS, inlined, kernel
+from .lockstep import at_once, load_several, store_several
 from .simd import Lanes, fma, full, lanes, load, sqrt, store, vector_function
 
 WRITE_GRADIENT, SGD, MOMENTUM, NESTEROV, ADAM, ADAGRAD, ADADELTA, RMSPROP, NADAM = range(9)
@@ -159,14 +160,13 @@ def update(kernels, optimizer, coefficients, decays, count, w, g, slot_1, slot_2
     """
     if coefficients[C_REGULARISES] != 0.0:
         regularise(kernels, coefficients, decays, count, w, g)
-    step = lanes(w)
-    rate = full(w, coefficients[C_RATE])
-    l2 = full(w, coefficients[C_L2] if decays else 0.0)
-    decay_1 = full(w, coefficients[C_DECAY_1])
-    gain_1 = full(w, coefficients[C_GAIN_1])
-    decay_2 = full(w, coefficients[C_DECAY_2])
-    gain_2 = full(w, coefficients[C_GAIN_2])
-    epsilon = full(w, coefficients[C_EPSILON])
+    step, several, last = lanes(w), at_once(w), count - lanes(w)
+    rate, l2 = coefficients[C_RATE], coefficients[C_L2] if decays else 0.0
+    decay_1, gain_1 = coefficients[C_DECAY_1], coefficients[C_GAIN_1]
+    decay_2, gain_2 = coefficients[C_DECAY_2], coefficients[C_GAIN_2]
+    epsilon = coefficients[C_EPSILON]
+    # The formulas with roots and quotients are long, and go in lockstep. The last register may be read several times,
+    # but always before it is written.
     if optimizer == SGD:
         for i in range(0, count, step):
             weight = load(w, i)
@@ -185,49 +185,48 @@ def update(kernels, optimizer, coefficients, decays, count, w, g, slot_1, slot_2
             store(slot_1, i, velocity)
             store(w, i, weight + fma(decay_1, velocity, descent))
     elif optimizer == ADAM:
-        for i in range(0, count, step):
-            weight = load(w, i)
-            slope = fma(l2, weight, load(g, i))
-            first = fma(decay_1, load(slot_1, i), gain_1 * slope)
-            second = fma(decay_2, load(slot_2, i), gain_2 * (slope * slope))
-            store(slot_1, i, first)
-            store(slot_2, i, second)
-            store(w, i, fma(-rate, adam_direction(first, second, epsilon), weight))
+        for i in range(0, count, several):
+            weight = load_several(w, i, last)
+            slope = fma(l2, weight, load_several(g, i, last))
+            first = fma(decay_1, load_several(slot_1, i, last), gain_1 * slope)
+            second = fma(decay_2, load_several(slot_2, i, last), gain_2 * (slope * slope))
+            store_several(slot_1, i, last, first)
+            store_several(slot_2, i, last, second)
+            store_several(w, i, last, fma(-rate, adam_direction(first, second, epsilon), weight))
     elif optimizer == NADAM:
-        of_slope = full(w, coefficients[C_SLOPE])
-        of_moment = full(w, coefficients[C_MOMENT])
-        for i in range(0, count, step):
-            weight = load(w, i)
-            slope = fma(l2, weight, load(g, i))
-            first = fma(decay_1, load(slot_1, i), gain_1 * slope)
-            second = fma(decay_2, load(slot_2, i), gain_2 * (slope * slope))
-            store(slot_1, i, first)
-            store(slot_2, i, second)
+        of_slope, of_moment = coefficients[C_SLOPE], coefficients[C_MOMENT]
+        for i in range(0, count, several):
+            weight = load_several(w, i, last)
+            slope = fma(l2, weight, load_several(g, i, last))
+            first = fma(decay_1, load_several(slot_1, i, last), gain_1 * slope)
+            second = fma(decay_2, load_several(slot_2, i, last), gain_2 * (slope * slope))
+            store_several(slot_1, i, last, first)
+            store_several(slot_2, i, last, second)
             ahead = fma(of_moment, first, of_slope * slope)
-            store(w, i, fma(-rate, adam_direction(ahead, second, epsilon), weight))
+            store_several(w, i, last, fma(-rate, adam_direction(ahead, second, epsilon), weight))
     elif optimizer == ADADELTA:
-        for i in range(0, count, step):
-            weight = load(w, i)
-            slope = fma(l2, weight, load(g, i))
-            squares = fma(decay_2, load(slot_1, i), gain_2 * (slope * slope))
-            changes = load(slot_2, i)
+        for i in range(0, count, several):
+            weight = load_several(w, i, last)
+            slope = fma(l2, weight, load_several(g, i, last))
+            squares = fma(decay_2, load_several(slot_1, i, last), gain_2 * (slope * slope))
+            changes = load_several(slot_2, i, last)
             change = sqrt(changes + epsilon) / sqrt(squares + epsilon) * slope
-            store(slot_1, i, squares)
-            store(slot_2, i, fma(decay_2, changes, gain_2 * (change * change)))
-            store(w, i, fma(-rate, change, weight))
+            store_several(slot_1, i, last, squares)
+            store_several(slot_2, i, last, fma(decay_2, changes, gain_2 * (change * change)))
+            store_several(w, i, last, fma(-rate, change, weight))
     elif optimizer == RMSPROP and coefficients[C_DECAY_1] > 0.0:
-        for i in range(0, count, step):
-            weight = load(w, i)
-            slope = fma(l2, weight, load(g, i))
-            squares = fma(decay_2, load(slot_1, i), gain_2 * (slope * slope))
-            velocity = fma(decay_1, load(slot_2, i), adam_direction(slope, squares, epsilon))
-            store(slot_1, i, squares)
-            store(slot_2, i, velocity)
-            store(w, i, fma(-rate, velocity, weight))
+        for i in range(0, count, several):
+            weight = load_several(w, i, last)
+            slope = fma(l2, weight, load_several(g, i, last))
+            squares = fma(decay_2, load_several(slot_1, i, last), gain_2 * (slope * slope))
+            velocity = fma(decay_1, load_several(slot_2, i, last), adam_direction(slope, squares, epsilon))
+            store_several(slot_1, i, last, squares)
+            store_several(slot_2, i, last, velocity)
+            store_several(w, i, last, fma(-rate, velocity, weight))
     else:  # ADAGRAD, or RMSPROP without momentum
-        for i in range(0, count, step):
-            weight = load(w, i)
-            slope = fma(l2, weight, load(g, i))
-            squares = fma(decay_2, load(slot_1, i), gain_2 * (slope * slope))
-            store(slot_1, i, squares)
-            store(w, i, fma(-rate, adam_direction(slope, squares, epsilon), weight))
+        for i in range(0, count, several):
+            weight = load_several(w, i, last)
+            slope = fma(l2, weight, load_several(g, i, last))
+            squares = fma(decay_2, load_several(slot_1, i, last), gain_2 * (slope * slope))
+            store_several(slot_1, i, last, squares)
+            store_several(w, i, last, fma(-rate, adam_direction(slope, squares, epsilon), weight))
