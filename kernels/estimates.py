@@ -17,7 +17,7 @@ from .simd import INSTRUCTION_SET, Lanes, Vector, join, llvm_vector, split, vect
 # 0.43 ns a parameter on Zen 3, whose divider is fast), so they are not used.
 HAS_ESTIMATES = INSTRUCTION_SET.name == "AVX-512"
 LARGEST = {False: 3.4028234663852886e38, True: 1.7976931348623157e308}  # of float32 and of float64
-NEGLIGIBLE = {False: 1e-36, True: 1e-292}  # squares that leave what the steps compute normal, with roots next to nothing
+NEGLIGIBLE = {False: 1e-36, True: 1e-292}  # squares whose roots are next to nothing, but still normal
 
 
 def _estimate(x: Lanes, name: str) -> Lanes:

@@ -3,7 +3,8 @@
 The arrays stay where they are; `array_tile` reads them there. Only what would be read again and again from far apart
 is copied first, to panels as wide as a tile: a block of the second factor, for a gradient a strip of the first, too.
 (A few rows times a transposed factor, whose rows would be copied to be read once, are dot products instead.)
-Blocks are of such sizes that one stays in each level of cache (Goto and van de Geijn, 2008). Threads share the rows of
+Blocks are of such sizes that one stays in each level of cache (Goto and van de Geijn, 2008): the panels of the second
+factor in the second level, while the rows of the first go past them in the first. Threads share the rows of
 the result or its columns, and need not wait for one another. Every element is a sum in one fixed order, so that the
 results do not depend on how they share.
 """
@@ -18,6 +19,8 @@ from .array_tile import MASKED, MOST_ROWS, MOST_VECTORS, array_tile
 from .linking import cache_on_disk, inlined
 from .shares import first_in_part
 from .simd import (
+    CACHE_LINE,
+    address,
     flush_denormals,
     fma,
     full,
@@ -38,12 +41,16 @@ MOST_LANES = 16
 WIDEST = max(MOST_VECTORS) * MOST_LANES  # columns of a tile
 
 NEAR = 4096  # elements that the first-level cache holds beside the rest: not worth copying
-BLOCK_STEPS = 512  # products of a sum that are added at a time
-BLOCK_TILES = 20  # with so many steps, the tiles of rows of the first factor that the second-level cache holds
-BLOCK_COLUMNS = 2048  # with so many steps, the columns of the second factor that the third-level cache holds
+BLOCK_STEPS = 512  # most products of a sum that are added at a time
+GROUP = 65536  # elements of panels that the second-level cache holds beside the rest
+# Tiles one below the other that go along the panels of a group together. More calls of the micro-kernel take longer;
+# with few steps it mostly writes, and a processor's prefetcher follows no more than some thirty rows.
+TILES_TOGETHER, TILES_OF_FEW_STEPS = 4, 2
+FEW_STEPS = 64
 GRADIENT_STEPS = 256  # rows that a gradient is summed over at a time
 STRIP = 16 * MOST_ROWS  # with so many steps, the columns of the first factor that the second-level cache holds
 ROWS_AHEAD = 12  # rows that are asked for before they are copied
+ROWS_TOGETHER = 8  # rows that are copied panel by panel
 FEW_ROWS = 8  # with so many rows, the second factor's transpose is not worth making
 COPY_ROWS = 12  # copying a row for one tile takes about as long as going through so many rows of tiles
 
@@ -85,6 +92,15 @@ def _copy_columns(source, source_row, rows, columns, target, target_row):
         for j in range(0, columns - step, step):
             store(target, r * target_row + j, load(source, r * source_row + j))
         store(target, r * target_row + columns - step, load(source, r * source_row + columns - step))
+
+
+@inlined
+def _copy_to_panels(source, source_row, rows, columns, target, width):
+    """Copy a matrix to panels of `width` columns, one after the other; a few rows at a time, which lie together."""
+    for r in range(0, rows, ROWS_TOGETHER):
+        for first in range(0, columns, width):
+            _copy_columns(shift(source, r * source_row + first), source_row, min(ROWS_TOGETHER, rows - r),
+                          min(width, columns - first), shift(target, first * rows + r * width), width)
 
 
 @inlined
@@ -138,7 +154,18 @@ def _few_rows_times_transposed(a, rows, steps, second, begin, end, c, c_row):
 @inlined
 def _panel_memory(steps, columns):
     """Elements of the panels that `_rows_times` copies."""
-    return (min(steps, BLOCK_STEPS) + 1) * (min(columns, BLOCK_COLUMNS) + WIDEST)
+    return min(max(GROUP, BLOCK_STEPS * WIDEST), min(steps, BLOCK_STEPS) * (columns + WIDEST))
+
+
+@inlined
+def _copy_group(kernels, second, second_row, is_transposed, step, count, first, last, width, panels):
+    """Copy `count` rows from row `step` on, columns `first` to `last`, of B, which is `second` or its transpose."""
+    if not is_transposed:
+        _copy_to_panels(shift(second, step * second_row + first), second_row, count, last - first, panels, width)
+        return
+    for column in range(first, last, width):
+        _copy_transposed(kernels, shift(second, column * second_row + step), second_row, min(width, last - column),
+                         count, shift(panels, (column - first) * count), width)
 
 
 @inlined
@@ -147,28 +174,28 @@ def _rows_times(kernels, a, a_row, rows, steps, second, second_row, is_transpose
     width = _tile_width(rows, a)
     copies = is_transposed or (rows > 2 * MOST_ROWS and steps * second_row > NEAR)
     tiles = (rows + MOST_ROWS - 1) // MOST_ROWS
-    blocks = (tiles + BLOCK_TILES - 1) // BLOCK_TILES
-    for first_column in range(begin, end, BLOCK_COLUMNS):
-        last_column = min(end, first_column + BLOCK_COLUMNS)
-        for step in range(0, steps, BLOCK_STEPS):
-            count = min(BLOCK_STEPS, steps - step)
-            for column in range(first_column, last_column if copies else first_column, width):
-                columns, panel = min(width, last_column - column), shift(memory, (column - first_column) * count)
-                if is_transposed:
-                    _copy_transposed(kernels, shift(second, column * second_row + step), second_row, columns, count,
-                                     panel, width)
-                else:
-                    _copy_columns(shift(second, step * second_row + column), second_row, count, columns, panel, width)
-            for block in range(blocks):
-                row = tiles * block // blocks * MOST_ROWS  # all tiles are of full height but those of the last block
-                next_row = min(rows, tiles * (block + 1) // blocks * MOST_ROWS)
-                for column in range(first_column, last_column, width):
+    parts = (steps + BLOCK_STEPS - 1) // BLOCK_STEPS
+    for part in range(parts):
+        step, next_step = first_in_part(steps, part, parts), first_in_part(steps, part + 1, parts)
+        count = next_step - step
+        group, together = end - begin, tiles
+        if copies:
+            group = max(1, GROUP // (count * width)) * width
+            together = TILES_TOGETHER if count >= FEW_STEPS else TILES_OF_FEW_STEPS
+        for first in range(begin, end, group):
+            last = min(end, first + group)
+            if copies:
+                _copy_group(kernels, second, second_row, is_transposed, step, count, first, last, width, memory)
+            for tile in range(0, tiles, together):
+                row = first_in_part(rows, tile, tiles)
+                next_row = first_in_part(rows, min(tile + together, tiles), tiles)
+                for column in range(first, last, width):
                     b, b_step = shift(second, step * second_row + column), second_row
                     if copies:
-                        b, b_step = shift(memory, (column - first_column) * count), width
+                        b, b_step = shift(memory, (column - first) * count), width
                     target = shift(c, row * c_row + column)
                     start, start_row = (shift(s, column), 0) if step == 0 else (target, c_row)
-                    _column_of_tiles(kernels, next_row - row, count, min(width, last_column - column),
+                    _column_of_tiles(kernels, next_row - row, count, min(width, last - column),
                                      shift(a, row * a_row + step), a_row, 1, b, b_step, start, start_row, target,
                                      c_row)
 
@@ -255,6 +282,12 @@ def _bounds(columns, width, part, parts):
 
 
 @inlined
+def _aligned(memory):
+    """Pointer to the first element of an array that begins a cache line: a register is then read from a single one."""
+    return shift(pointer(memory), (-address(memory)) % CACHE_LINE // memory.itemsize)
+
+
+@inlined
 def _rows_part(kernels, first, second, is_transposed, start, outputs, code, alpha, result, memory, part, parts):
     mode = flush_denormals()
     (rows, steps), columns = first.shape, result.shape[1]
@@ -263,7 +296,7 @@ def _rows_part(kernels, first, second, is_transposed, start, outputs, code, alph
         begin, end = first_in_part(rows, part, parts), first_in_part(rows, part + 1, parts)
     else:
         from_column, to_column = _bounds(columns, _tile_width(rows, pointer(first)), part, parts)
-    block, own = shift(pointer(result), begin * columns), pointer(memory[part])
+    block, own = shift(pointer(result), begin * columns), _aligned(memory[part])
     if begin < end:
         own_rows = shift(pointer(first), begin * steps)
         if is_transposed and rows <= FEW_ROWS:
@@ -290,7 +323,7 @@ def _gradient_part(kernels, a, delta, gradient, bias_gradient, zeros, one, memor
         first, last = _bounds(units, width, part, parts)
     if first < last:
         _columns_times(kernels, pointer(a), inputs, begin, end, rows, pointer(delta), units, first, last,
-                       pointer(zeros), pointer(gradient), pointer(memory[part]))
+                       pointer(zeros), pointer(gradient), _aligned(memory[part]))
     if part == 0:
         width = _tile_width(1, pointer(a))
         for unit in range(0, units, width):
@@ -336,7 +369,7 @@ def rows_product(kernels, first, second, start, outputs, is_transposed, code, al
             needs_outputs and outputs.shape != (rows, columns)):
         raise ValueError
     result = np.empty((rows, columns), first.dtype)
-    memory = np.empty((parts, _panel_memory(steps, columns)), first.dtype)
+    memory = np.empty((parts, _panel_memory(steps, columns) + MOST_LANES), first.dtype)
     if parts == 1:
         _rows_part(pointer(kernels), first, second, is_transposed, start, outputs, code, alpha, result, memory, 0, 1)
     else:
@@ -355,7 +388,7 @@ def gradient_product(kernels, a, delta, parts):
         raise ValueError
     gradient, bias_gradient = np.empty((a.shape[1], delta.shape[1]), a.dtype), np.empty(delta.shape[1], a.dtype)
     zeros, one = np.zeros(WIDEST, a.dtype), np.ones(1, a.dtype)
-    memory = np.empty((parts, _strip_memory(len(delta), delta.shape[1])), a.dtype)
+    memory = np.empty((parts, _strip_memory(len(delta), delta.shape[1]) + MOST_LANES), a.dtype)
     if parts == 1:
         _gradient_part(pointer(kernels), a, delta, gradient, bias_gradient, zeros, one, memory, 0, 1)
     else:
