@@ -579,10 +579,12 @@ def test_an_error_after_the_first_weights_were_drawn_leaves_the_network_as_it_wa
 def test_an_error_names_the_parameter_and_changes_nothing(parameters: Any, name: str, kind: str) -> None:
     X, y = KINDS[kind]
     estimator = make(kind).fit(X, y)
-    estimator.set_params(**parameters)
+    random_state = np.random.RandomState(0)
+    estimator.set_params(random_state=random_state, **parameters)
     before = {key: copy.deepcopy(value) for key, value in vars(estimator).items() if key.endswith("_")}
     with pytest.raises(ValueError if name == "X_val" else InvalidParameterError, match=name):
         estimator.fit(X[:, :5], y)
+    assert random_state.randint(1 << 30) == np.random.RandomState(0).randint(1 << 30)
     after = {key: value for key, value in vars(estimator).items() if key.endswith("_")}
     assert before.keys() == after.keys()
     for key, value in before.items():

@@ -175,9 +175,12 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
     def _fit(self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, *,
              incremental: bool = False, classes: Any = None) -> Any:
         before = dict(self.__dict__)
+        self._random_state = check_random_state(self.random_state)
+        drawn = self._random_state.get_state()
         try:
             train = self._prepare(X, y, sample_weight, X_val, y_val, incremental, classes)
         except BaseException:
+            self._random_state.set_state(drawn)
             for name in self.__dict__.keys() - before.keys():
                 del self.__dict__[name]
             self.__dict__.update(before)
@@ -213,7 +216,6 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
             self._require_known("y_val", y_val)
             held_out = X_val, self._encode(y_val, objective.loss), None
 
-        self._random_state = check_random_state(self.random_state)
         self.n_outputs_ = objective.outputs
         if first:
             self._initialise(X, objective)
