@@ -61,7 +61,7 @@ class Network:
     standardised: bool  # whether mean and scale differ from 0 and 1
     calls: threading.local = field(default_factory=threading.local)  # what each thread keeps for its next prediction
 
-    @property
+    @functools.cached_property
     def dtype(self) -> np.dtype[Any]:
         return self.parameters.dtype
 
@@ -77,8 +77,8 @@ class Network:
 
     def reads_directly(self, X: Any) -> bool:
         """Whether X is an array of the network's dtype and number of inputs, aligned and in C order."""
-        return type(X) is np.ndarray and X.flags.carray and X.ndim == 2 and X.shape[1] == self.inputs and (
-            X.dtype == self.parameters.dtype)
+        return (type(X) is np.ndarray and X.dtype == self.dtype and X.ndim == 2 and X.shape[1] == self.inputs
+                and X.flags.carray)
 
     @functools.cached_property
     def work(self) -> int:
@@ -372,9 +372,9 @@ def take_prediction_call(network: Network, samples: int, threads: int) -> Call:
     It is to be put back as ``network.calls.prediction``. Until then it is nobody else's: what interrupts a prediction,
     such as a handler of signals, and predicts itself gets another one.
     """
-    rows = min(network.chunk_rows, samples)
     call: Call | None = network.calls.__dict__.pop("prediction", None)
-    if call is None or call.rows < rows or call.threads < threads:
+    if call is None or (call.rows < samples and call.rows < network.chunk_rows) or call.threads < threads:
+        rows = min(network.chunk_rows, samples)
         call = Call(network, rows, threads, shared=network.shares_chunks, training=False)
         call.context[layout.SHARES_CHUNKS] = network.shares_chunks
         # Not `samples`, but what there is room for: the loss is summed by chunks, and has the same bits in every call.

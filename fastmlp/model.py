@@ -157,6 +157,7 @@ class MLP:
             array.flags.writeable = False
         self._input_mean = mean
         self._input_std = std
+        self._output = activation_of(self._layers[-1])
         self.network = engine.Network(
             table=table,
             numbers=numbers,
@@ -209,7 +210,7 @@ class MLP:
     @property
     def output(self) -> str:
         """Activation of the last layer."""
-        return activation_of(self._layers[-1])
+        return self._output
 
     @property
     def parameter_count(self) -> int:
@@ -271,9 +272,9 @@ class MLP:
         TypeError, ValueError
             As `forward`; ValueError if the output is neither softmax nor sigmoid.
         """
-        if self.output not in ("softmax", "sigmoid"):
+        if self._output not in ("softmax", "sigmoid"):
             raise ValueError(f"predict_proba needs a model with output 'softmax' or 'sigmoid', got {self.output!r}")
-        return self.forward(X)
+        return engine.predict(self.network, X)
 
     def loss_and_gradients(self, X: Any, y: Any, loss: str | Loss = "cross_entropy",
                            sample_weight: Any = None) -> tuple[float, list[Array]]:
