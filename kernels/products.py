@@ -4,9 +4,9 @@ The arrays stay where they are; `array_tile` reads them there. Only what would b
 is copied first, to panels as wide as a tile: a block of the second factor, for a gradient a strip of the first, too.
 (A few rows times a transposed factor, whose rows would be copied to be read once, are dot products instead.)
 Blocks are of such sizes that one stays in each level of cache (Goto and van de Geijn, 2008): the panels of the second
-factor in the second level, while the rows of the first go past them in the first. Threads share the rows of
-the result or its columns, and need not wait for one another. Every element is a sum in one fixed order, so that the
-results do not depend on how they share.
+factor in the second level, while the rows of the first go past them in the first. Threads share the rows of the result
+or its columns, and need not wait for one another. Every element is a sum in one fixed order, so that the results do not
+depend on how they share.
 """
 
 from __future__ import annotations

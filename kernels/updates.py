@@ -184,16 +184,7 @@ def update(kernels, optimizer, coefficients, decays, count, w, g, slot_1, slot_2
             velocity = fma(decay_1, load(slot_1, i), descent)
             store(slot_1, i, velocity)
             store(w, i, weight + fma(decay_1, velocity, descent))
-    elif optimizer == ADAM:
-        for i in range(0, count, several):
-            weight = load_several(w, i, last)
-            slope = fma(l2, weight, load_several(g, i, last))
-            first = fma(decay_1, load_several(slot_1, i, last), gain_1 * slope)
-            second = fma(decay_2, load_several(slot_2, i, last), gain_2 * (slope * slope))
-            store_several(slot_1, i, last, first)
-            store_several(slot_2, i, last, second)
-            store_several(w, i, last, fma(-rate, adam_direction(first, second, epsilon), weight))
-    elif optimizer == NADAM:
+    elif optimizer in (ADAM, NADAM):
         of_slope, of_moment = coefficients[C_SLOPE], coefficients[C_MOMENT]
         for i in range(0, count, several):
             weight = load_several(w, i, last)
@@ -202,8 +193,9 @@ def update(kernels, optimizer, coefficients, decays, count, w, g, slot_1, slot_2
             second = fma(decay_2, load_several(slot_2, i, last), gain_2 * (slope * slope))
             store_several(slot_1, i, last, first)
             store_several(slot_2, i, last, second)
-            ahead = fma(of_moment, first, of_slope * slope)
-            store_several(w, i, last, fma(-rate, adam_direction(ahead, second, epsilon), weight))
+            if optimizer == NADAM:
+                first = fma(of_moment, first, of_slope * slope)
+            store_several(w, i, last, fma(-rate, adam_direction(first, second, epsilon), weight))
     elif optimizer == ADADELTA:
         for i in range(0, count, several):
             weight = load_several(w, i, last)

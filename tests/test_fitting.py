@@ -580,7 +580,6 @@ def diverge(trainer: Trainer, X: Array, y: Array) -> None:
     with pytest.warns(DivergenceWarning):
         trainer.fit(X, y, 1, progress=False)
     trainer.model.set_weights(weights)
-    trainer._state[:] = 0.0
 
 
 def halve_batches(trainer: Trainer, X: Array, y: Array) -> None:
