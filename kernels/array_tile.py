@@ -35,9 +35,6 @@ MOST_ROWS, USUAL_VECTORS = (9, 3) if INSTRUCTION_SET.name == "AVX-512" else (TIL
 # multiply-adds would wait for those before.
 MOST_VECTORS = tuple({1: 8, 2: 4, 3: 3, 4: 3}.get(height, USUAL_VECTORS) for height in range(MOST_ROWS + 1))
 
-# A tile of so few rows waits for memory more than for multiply-adds: B is asked for in advance.
-MOST_ROWS_TO_PREFETCH = 4
-
 MASKED = 0  # in place of the number of vectors: one, of which only the first columns are there
 
 
@@ -101,10 +98,9 @@ def _tile_function(module: ir.Module, height: int, vectors: int, vector: Vector,
         return builder.mul(odd_rows[i // power_of_two], INT64(power_of_two))
 
     def step(a_column: ir.Value, b_row: ir.Value) -> list[ir.Value]:
-        if height <= MOST_ROWS_TO_PREFETCH:
-            ahead = builder.gep(b_row, [builder.mul(b_step, INT64(PREFETCH_STEPS))])
-            for line in range(0, tile.vectors * vector.lanes, CACHE_LINE * 8 // vector.dtype.bitwidth):
-                simd.emit_prefetch(builder, builder.gep(ahead, [INT64(line)]))
+        ahead = builder.gep(b_row, [builder.mul(b_step, INT64(PREFETCH_STEPS))])
+        for line in range(0, tile.vectors * vector.lanes, CACHE_LINE * 8 // vector.dtype.bitwidth):
+            simd.emit_prefetch(builder, builder.gep(ahead, [INT64(line)]))
         tile.add_products([a_column], row_of_a, lambda j: of_tile.load(b_row, j))
         following = builder.gep(a_column, [a_step]), builder.gep(b_row, [b_step])
         return [simd.emit_opaque(builder, pointer) for pointer in following]

@@ -42,6 +42,11 @@ WIDEST = max(MOST_VECTORS) * MOST_LANES  # columns of a tile
 
 NEAR = 4096  # elements that the first-level cache holds beside the rest: not worth copying
 BLOCK_STEPS = 512  # most products of a sum that are added at a time
+# A second factor that is too large for the caches is read once for a few rows: a block of so few of its rows from their
+# beginnings to their ends, as many as a processor's prefetcher follows where each lies in a page of its own.
+STREAMED_STEPS = 16
+TOO_LARGE = 262144  # elements
+FAR_APART = 512  # elements from one row to the next: a page of memory holds no more than two of them
 GROUP = 65536  # elements of panels that the second-level cache holds beside the rest
 # Tiles one below the other that go along the panels of a group together. More calls of the micro-kernel take longer;
 # with few steps it mostly writes, and a processor's prefetcher follows no more than some thirty rows.
@@ -174,7 +179,9 @@ def _rows_times(kernels, a, a_row, rows, steps, second, second_row, is_transpose
     width = _tile_width(rows, a)
     copies = is_transposed or (rows > 2 * MOST_ROWS and steps * second_row > NEAR)
     tiles = (rows + MOST_ROWS - 1) // MOST_ROWS
-    parts = (steps + BLOCK_STEPS - 1) // BLOCK_STEPS
+    is_streamed = not copies and steps * second_row > TOO_LARGE and second_row > FAR_APART
+    block = STREAMED_STEPS if is_streamed else BLOCK_STEPS
+    parts = (steps + block - 1) // block
     for part in range(parts):
         step, next_step = first_in_part(steps, part, parts), first_in_part(steps, part + 1, parts)
         count = next_step - step

@@ -74,6 +74,7 @@ def _check_setting(name: str, value: Any, below: float) -> float:
 
 
 FEWEST_TO_SHARE = CALL_TO_STEP * LEAST_PARALLEL_WORK  # multiply-adds of a product that is worth a second thread
+LEAST_ROWS = 8  # with fewer rows a product takes about as long: it waits for the weights
 
 ACTIVATIONS = range(activations.SOFTMAX + 1)
 BEFORE_SOFTMAX = range(activations.SOFTMAX)
@@ -135,7 +136,7 @@ def _rows_product(first: Array, second: Array, start: Array | None, outputs: Arr
     # Numba takes a masked array, too, and what is behind the mask.
     if not type(first) is type(second) is type(start) is type(outputs) is np.ndarray:
         raise TypeError
-    if threads == 1 or first.size * second.size < FEWEST_TO_SHARE * first.shape[1]:
+    if threads == 1 or max(len(first), LEAST_ROWS) * second.size < FEWEST_TO_SHARE:
         return products.rows_product(kernels, first, second, start, outputs, is_transposed, activation, alpha, 1)
     with team_of(threads) as parts:
         return products.rows_product(kernels, first, second, start, outputs, is_transposed, activation, alpha, parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -28,15 +29,18 @@ OPTIMIZERS = {"sgd": updates.SGD, "momentum": updates.MOMENTUM, "nesterov": upda
 CONSTANTS = {"adagrad": {"epsilon": 1e-8}, "adadelta": {"rho": 0.999, "epsilon": 1e-8},
              "rmsprop": {"decay": 0.999, "momentum": 0.9}}
 SHAPES = [(1, 1, 1), (2, 17, 3), (15, 16, 33), (33, 100, 10), (100, 7, 65)]  # rows, inputs, units
-# Of several blocks, strips and panels in each direction; of few rows, whose tiles are wide.
-LARGE = [(1, 70, 200), (3, 600, 5), (8, 300, 100), (130, 1030, 40), (530, 200, 33), (20, 30, 2100), (600, 3, 140)]
+# Of several blocks, strips and panels in each direction; of few rows, whose tiles are wide; with weights that are
+# streamed.
+LARGE = [(1, 70, 200), (3, 600, 5), (8, 300, 100), (130, 1030, 40), (530, 200, 33), (20, 30, 2100), (600, 3, 140),
+         (5, 401, 701)]
 ALPHA = 0.3
 THREADS = min(2, available_threads())
+FEWEST_TO_SHARE = standalone.FEWEST_TO_SHARE
 
 
 @pytest.fixture(autouse=True)
 def products_of_any_size_on_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standalone, "LEAST_PARALLEL_WORK", 0)
+    monkeypatch.setattr(standalone, "FEWEST_TO_SHARE", 0)
 
 
 def numbers(*shape: int, dtype: str = "float64", seed: int = 0) -> Array:
@@ -78,6 +82,25 @@ def test_large_products(shape: tuple[int, int, int], dtype: str) -> None:
         for found, again, exact in zip(one, many, wanted, strict=True):
             close(found, exact, dtype, 8 * terms)
             np.testing.assert_array_equal(again, found)
+
+
+@pytest.mark.parametrize(("shape", "is_shared"), [
+    ((1, 400, 300), False), ((1, 1100, 1100), True), ((30, 100, 100), False), ((200, 100, 100), True)])
+def test_products_that_are_worth_it_go_on_several_threads(shape: tuple[int, int, int], is_shared: bool,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def team_of(threads: int) -> Any:
+        asked.append(threads)
+        return contextlib.nullcontext(1)
+
+    monkeypatch.setattr(standalone, "team_of", team_of)
+    monkeypatch.setattr(standalone, "FEWEST_TO_SHARE", FEWEST_TO_SHARE)
+    monkeypatch.setattr(standalone, "THREADS", range(1, 3))
+    rows, inputs, units = shape
+    standalone.dense_forward(numbers(rows, inputs), numbers(inputs, units), numbers(units), threads=2)
+    standalone.dense_backward(numbers(rows, units), numbers(inputs, units), threads=2)
+    assert asked == ([2, 2] if is_shared else [])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
