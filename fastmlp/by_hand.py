@@ -75,8 +75,8 @@ class StepByHand:
         """Return a call for a phase of a step of so many rows."""
         call, trainer = self._call, self.trainer
         if call is None or call.context[layout.ROWS] != rows:
-            call = self._call = trainer._training_call(rows, rows, gradients=True)
-        trainer._set_optimizer(call)
+            call = self._call = trainer._calls.make(rows, rows, gradients=True)
+        trainer._calls.set_optimizer(call)
         call.context[layout.PHASES] = phase
         call.context[layout.DEFERRED] = 1
         call.context[layout.SAMPLES] = rows

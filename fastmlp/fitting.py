@@ -82,7 +82,7 @@ class Fit:
         """Make memory for steps of `batch` rows on a set of `rows`."""
         trainer = self.trainer
         self.batch = batch  # rows of an update
-        self.call, self.purpose_of_call = trainer._take_fit_call(batch, rows)
+        self.call, self.purpose_of_call = trainer._calls.take_for_fit(batch, rows)
         self.call.context[layout.SHUFFLE] = self.shuffle
         self.call.context[layout.UPDATES_BEFORE] = self.first_update
         self.call.context[layout.EPOCHS_BEFORE] = self.first_epoch
@@ -138,7 +138,7 @@ class Fit:
         finally:
             trainer._running, trainer.callbacks = None, []
             self._stop_reading()
-            trainer._keep_fit_call(self.call, self.purpose_of_call)
+            trainer._calls.keep_of_fit(self.call, self.purpose_of_call)
 
     def _begin(self) -> None:
         """Tell the callbacks that training begins, and go back to where a call that is resumed was left."""
@@ -224,7 +224,7 @@ class Fit:
         call, trainer = self.call, self.trainer
         if trainer.clip_norm > 0.0 and not call.context[layout.GRADIENTS]:  # for which there is no memory yet
             keep_gradients(call, trainer.model.network)
-        trainer._set_optimizer(call)
+        trainer._calls.set_optimizer(call)
 
     def _provide_data(self, step: int) -> None:
         """Before a slice from a step on: see to it that the call has its data. Arrays are there from the start."""

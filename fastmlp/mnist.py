@@ -209,7 +209,7 @@ def _run(arguments: argparse.Namespace, error: Callable[[str], NoReturn]) -> int
     _say("kernels   loading; the first time they are compiled, which takes a while ...", end="")
     began = time.perf_counter()
     model.predict(X[:1])
-    trainer._training_call(1, 1)  # so that the time of training is that of training alone
+    trainer._calls.make(1, 1)  # so that the time of training is that of training alone
     _say(f" {time.perf_counter() - began:.1f} s")
 
     interrupted = False

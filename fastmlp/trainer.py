@@ -21,17 +21,6 @@ from .fit_arguments import check_fit_arguments
 from .fitting import Fit
 from .history import History
 from .kernels import layout
-from .kernels.updates import (
-    CLIP_NORM,
-    CLIP_VALUE,
-    DECAYS_BIASES,
-    L1,
-    L2,
-    L2_OF_SUM,
-    LOSS_SCALE,
-    OF_OPTIMIZER,
-    WEIGHT_DECAY,
-)
 from .layers import MAX_DROPOUT
 from .losses import Loss, check_loss
 from .metrics import check_metrics
@@ -39,7 +28,7 @@ from .model import MLP, check_seed
 from .optimizers import LBFGS, check_optimizer
 from .schedules import MOST_STEPS, Schedule, Span, check_schedule, step_rates
 from .thread_choice import ThreadChoice
-from .threads import get_num_threads
+from .training_calls import TrainingCalls
 from .validation import check_flag, check_integer, check_number
 
 FIRST_STEP = np.zeros(1, np.int64)
@@ -213,9 +202,8 @@ class Trainer:
         self.callbacks: list[Any] = []
         self.callback_states: list[dict[str, Any]] = []  # of that call
         self._state = self._new_state()
+        self._calls = TrainingCalls(self)
         self._by_hand = StepByHand(self)
-        self._step_call: engine.Call | None = None
-        self._fit_call: dict[tuple[Any, ...], engine.Call] = {}  # that of the last `fit`, by what it is for
         self._choice: ThreadChoice | None = None
         self._running: Fit | lbfgs.Minimisation | None = None
         self._lock = threading.Lock()
@@ -386,11 +374,7 @@ class Trainer:
         source, targets = self._check_data(X, y, sample_weight)
         network = self.model.network
         with self._exclusively():
-            call = self._step_call
-            clips = self.clip_norm > 0.0
-            if call is None or call.context[layout.ROWS] != source.rows or clips > bool(call.context[layout.GRADIENTS]):
-                call = self._step_call = self._training_call(source.rows, source.rows)
-            self._set_optimizer(call)
+            call = self._calls.for_step(source.rows)
             call.set_inputs(source)
             call.set_targets(targets)
             call.context[layout.UPDATES_BEFORE] = self.steps
@@ -602,50 +586,6 @@ class Trainer:
             self._user = None
             self._lock.release()
 
-    def _training_call(self, batch: int, samples: int, *, gradients: bool = False) -> engine.Call:
-        """Make a call for steps of `batch` rows with this trainer's optimizer and its state."""
-        pass_rows = self.batch_size if self.accumulation > 1 else None
-        call = engine.training_call(self.model.network, batch, gradients=gradients or self.clip_norm > 0.0,
-                                    pass_rows=pass_rows, augmentation=self.augmentation)
-        self._set_optimizer(call)
-        call.keep(layout.ORDER, np.arange(samples))
-        call.context[layout.ORDER_EPOCH] = -1
-        return call
-
-    def _take_fit_call(self, batch: int, samples: int) -> tuple[engine.Call, tuple[Any, ...]]:
-        """Take a call for `fit`, and what it is for; it is that of the last `fit` if that was for the same.
-
-        To make one takes a third of a millisecond, in which a small network is trained for hundreds of steps. When
-        `fit` is over, it is to be put back with `_keep_fit_call`.
-        """
-        purpose = (id(self.model.network), batch, samples, self.batch_size, self.accumulation, self.clip_norm > 0.0,
-                   get_num_threads())
-        call, self._fit_call = self._fit_call.get(purpose), {}
-        if call is None:
-            call = self._training_call(batch, samples)
-            call.note_as_made()
-        else:
-            call.kept(layout.ORDER)[:] = np.arange(samples)
-            self._set_optimizer(call)
-        return call, purpose
-
-    def _keep_fit_call(self, call: engine.Call, purpose: tuple[Any, ...]) -> None:
-        call.renew()
-        self._fit_call = {purpose: call}
-
-    def _set_optimizer(self, call: engine.Call) -> None:
-        call.keep(layout.STATE, self._state)
-        call.context[layout.SEED] = self.seed
-        call.context[layout.OPTIMIZER] = self.optimizer.code
-        settings = call.kept(layout.SETTINGS)
-        settings[L1], settings[L2], settings[WEIGHT_DECAY] = self.l1, self.l2, self.weight_decay
-        settings[CLIP_NORM], settings[CLIP_VALUE] = self.clip_norm, self.clip_value
-        settings[DECAYS_BIASES] = self.regularise_biases
-        settings[LOSS_SCALE], settings[L2_OF_SUM] = self._loss_scale, self._l2_of_sum
-        settings[OF_OPTIMIZER] = self.optimizer.settings()
-        call.context[layout.DEFERRED] = self.clip_norm > 0.0
-        call.disturb_inputs(self.input_dropout, self.input_noise)
-
     def _settings(self) -> dict[str, Any]:
         """Return the arguments that are numbers and flags, by name."""
         return {name: getattr(self, name) for name in SETTING_CHECKS}
@@ -666,15 +606,15 @@ class Trainer:
             layout.pack(table, self._state[i * size :], arrays)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__ | {"_step_call": None, "_fit_call": {}, "_choice": None, "_running": None, "_user": None,
-                                 "callbacks": []}
-        del state["_lock"], state["_by_hand"]
+        state = self.__dict__ | {"_choice": None, "_running": None, "_user": None, "callbacks": []}
+        del state["_lock"], state["_calls"], state["_by_hand"]
         state["_state"] = self._unpacked_state()
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
+        self._calls = TrainingCalls(self)
         self._by_hand = StepByHand(self)
         self._pack_state(state["_state"])
 

@@ -1,6 +1,7 @@
 """The Numba kernels: arrays in, arrays out; no class, no model, no parsing of options.
 
 simd            vectors, pointers and the table of instruction sets
+denormals       flushed to zero while kernels run
 lockstep        several vectors at once, for formulas that are long
 estimates       division and square root by the processor's estimates
 elementary      exp, log, tanh ... on whole registers

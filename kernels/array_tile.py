@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from . import simd
 from .linking import INT, NUMBERS, kernel
-from .simd import CACHE_LINE, INSTRUCTION_SET, INT64, TILE_ROWS, TILE_VECTORS, Vector
+from .simd import CACHE_LINE, INSTRUCTION_SET, INT64, Vector
 from .tile import (
     PREFETCH_STEPS,
     RegisterTile,
@@ -27,9 +27,7 @@ from .tile import (
     steps_at_once,
 )
 
-# The largest tile. On AVX-512 one of 13 x 2 had more distances between its rows than there are general registers: it
-# took 50 instructions in a step for 26 multiply-adds, this one takes 44 for 27.
-MOST_ROWS, USUAL_VECTORS = (9, 3) if INSTRUCTION_SET.name == "AVX-512" else (TILE_ROWS, TILE_VECTORS)
+MOST_ROWS, USUAL_VECTORS = INSTRUCTION_SET.array_rows, INSTRUCTION_SET.array_vectors  # the largest tile
 
 # Registers side by side in a tile of each height. With few rows there are more, as with fewer accumulators
 # multiply-adds would wait for those before.

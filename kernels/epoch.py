@@ -27,6 +27,7 @@ from numba import njit, prange
 from . import layout
 from .batches import LABELS, unstage_rows
 from .deferred import apply_gradients, limit_norms, sum_squared_weights
+from .denormals import flush_denormals, restore_mode
 from .dense import backward, gradient
 from .layout import GRADIENT, OUTPUTS, UNITS, UPDATE
 from .linking import INT, INT_POINTER, NUMBERS, cache_on_disk, inlined, kernel
@@ -47,13 +48,11 @@ from .simd import (
     address,
     float32_pointer,
     float64_pointer,
-    flush_denormals,
     full,
     int64_pointer,
     lanes,
     pointer,
     pointer_at,
-    restore_mode,
     shift,
     store,
 )

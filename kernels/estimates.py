@@ -13,9 +13,9 @@ from numba.core import cgutils
 
 from .simd import INSTRUCTION_SET, Lanes, Vector, join, llvm_vector, split, vector_function
 
-# On AVX-512. With the 12-bit estimates of AVX2 the update was slower than with plain division and square root (0.49 and
+# With the 12-bit estimates of AVX2 the update was slower than with plain division and square root (0.49 and
 # 0.43 ns a parameter on Zen 3, whose divider is fast), so they are not used.
-HAS_ESTIMATES = INSTRUCTION_SET.name == "AVX-512"
+HAS_ESTIMATES = INSTRUCTION_SET.has_estimates
 LARGEST = {False: 3.4028234663852886e38, True: 1.7976931348623157e308}  # of float32 and of float64
 NEGLIGIBLE = {False: 1e-36, True: 1e-292}  # squares whose roots are next to nothing, but still normal
 

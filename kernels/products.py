@@ -16,12 +16,12 @@ from numba import njit, prange
 
 from .activations import IDENTITY, activate, multiply_by_derivative
 from .array_tile import MASKED, MOST_ROWS, MOST_VECTORS, array_tile
+from .denormals import flush_denormals, restore_mode
 from .linking import cache_on_disk, inlined
 from .shares import first_in_part
 from .simd import (
     CACHE_LINE,
     address,
-    flush_denormals,
     fma,
     full,
     lanes,
@@ -29,7 +29,6 @@ from .simd import (
     load_first,
     pointer,
     prefetch,
-    restore_mode,
     shift,
     store,
     sum_lanes,

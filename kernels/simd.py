@@ -44,7 +44,9 @@ class InstructionSet(NamedTuple):
 
     A tile of ``tile_rows x tile_vectors`` accumulators, ``tile_vectors`` of the second factor and one broadcast
     must fit into the register file: 13 x 2 + 2 + 1 of 32, 6 x 2 + 2 + 1 of 16. (With 14 x 2 and several steps in a
-    round, LLVM would move the accumulators from register to register.)
+    round, LLVM would move the accumulators from register to register.) A tile on arrays (`array_tile`) needs general
+    registers as well, for the distances between its rows: on AVX-512 one of 13 x 2 would have more than there are, and
+    took 50 instructions in a step for 26 multiply-adds; 9 x 3 takes 44 for 27.
     """
 
     name: str
@@ -52,15 +54,20 @@ class InstructionSet(NamedTuple):
     register_bytes: int
     tile_rows: int
     tile_vectors: int
-    fused: bool  # has fused multiply-add
+    array_rows: int
+    array_vectors: int
+    fused: bool = False  # has fused multiply-add
+    embeds_broadcasts: bool = False  # reads one number from memory for all lanes as part of a multiply-add
+    has_estimates: bool = False  # of 1 / x and 1 / sqrt(x), in 14 bits
 
 
 INSTRUCTION_SETS = (
-    InstructionSet("AVX-512", frozenset({"avx512f", "avx512dq", "avx512vl", "fma"}), 64, 13, 2, True),
-    InstructionSet("AVX2", frozenset({"avx2", "fma"}), 32, 6, 2, True),
-    InstructionSet("AVX", frozenset({"avx"}), 32, 6, 2, False),
-    InstructionSet("NEON", frozenset({"neon"}), 16, 12, 2, True),
-    InstructionSet("128-bit vectors", frozenset(), 16, 6, 2, False),
+    InstructionSet("AVX-512", frozenset({"avx512f", "avx512dq", "avx512vl", "fma"}), 64, 13, 2, 9, 3, fused=True,
+                   embeds_broadcasts=True, has_estimates=True),
+    InstructionSet("AVX2", frozenset({"avx2", "fma"}), 32, 6, 2, 6, 2, fused=True),
+    InstructionSet("AVX", frozenset({"avx"}), 32, 6, 2, 6, 2),
+    InstructionSet("NEON", frozenset({"neon"}), 16, 12, 2, 12, 2, fused=True),
+    InstructionSet("128-bit vectors", frozenset(), 16, 6, 2, 6, 2),
 )
 
 CPU_FEATURES = _llvm_features()
@@ -68,8 +75,7 @@ INSTRUCTION_SET = next(row for row in INSTRUCTION_SETS if row.needs <= CPU_FEATU
 TILE_ROWS = INSTRUCTION_SET.tile_rows
 TILE_VECTORS = INSTRUCTION_SET.tile_vectors
 FUSED = INSTRUCTION_SET.fused
-# Can read one number from memory for all lanes as part of a multiply-add.
-EMBEDS_BROADCASTS = INSTRUCTION_SET.name == "AVX-512"
+EMBEDS_BROADCASTS = INSTRUCTION_SET.embeds_broadcasts
 IS_X86 = "sse2" in CPU_FEATURES or llvmlite.binding.get_process_triple().startswith(("x86_64", "i686"))
 IS_ARM64 = llvmlite.binding.get_process_triple().startswith(("aarch64", "arm64"))
 
@@ -557,62 +563,3 @@ def sum_lanes(typing_context, value):
         return builder.extract_element(current, INT32(0))
 
     return value.dtype(value), generate
-
-
-# ---- denormal numbers
-
-
-@intrinsic
-def flush_denormals(typing_context):
-    """Treat denormal numbers as zero on this thread from now on; return the mode to `restore_mode`.
-
-    Moments of idle weights decay into denormals, which the processor handles in microcode: a step of training
-    took more than twice as long without this.
-    """
-
-    def generate(context, builder, sig, values):
-        if IS_X86:
-            slot = cgutils.alloca_once(builder, INT32)
-            _mxcsr(builder, "llvm.x86.sse.stmxcsr", slot)
-            before = builder.load(slot)
-            builder.store(builder.or_(before, INT32(0x8040)), slot)  # FTZ, bit 15, and DAZ, bit 6
-            _mxcsr(builder, "llvm.x86.sse.ldmxcsr", slot)
-            return builder.zext(before, INT64)
-        if IS_ARM64:
-            read = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(INT64, []), "llvm.aarch64.get.fpcr")
-            before = builder.call(read, [])
-            _set_fpcr(builder, builder.or_(before, INT64(1 << 24)))  # FZ
-            return before
-        return INT64(0)
-
-    return types.int64(), generate
-
-
-@intrinsic
-def restore_mode(typing_context, mode):
-    """Set the mode of denormal numbers to what `flush_denormals` found."""
-
-    def generate(context, builder, sig, values):
-        if IS_X86:
-            slot = cgutils.alloca_once(builder, INT32)
-            builder.store(builder.trunc(values[0], INT32), slot)
-            _mxcsr(builder, "llvm.x86.sse.ldmxcsr", slot)
-        elif IS_ARM64:
-            _set_fpcr(builder, values[0])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), generate
-
-
-def _mxcsr(builder: ir.IRBuilder, name: str, slot: ir.Value) -> None:
-    byte_pointer = ir.IntType(8).as_pointer()
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(ir.VoidType(), [byte_pointer]), name)
-    builder.call(function, [builder.bitcast(slot, byte_pointer)])
-
-
-def _set_fpcr(builder: ir.IRBuilder, value: ir.Value) -> None:
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(ir.VoidType(), [INT64]), "llvm.aarch64.set.fpcr")
-    builder.call(function, [value])

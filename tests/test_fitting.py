@@ -615,7 +615,7 @@ def test_memory_that_was_used_before_makes_no_difference(between: str, shuffle: 
         trainer.fit(X, y, 2, progress=False, shuffle=shuffle)
         BETWEEN[between](trainer, X, y)
         if trainer is other:
-            trainer._fit_call.clear()
+            trainer._calls.of_fit.clear()
         trainer.fit(X, y, 2, progress=False, shuffle=shuffle)
     assert content(used) == content(other)
 
@@ -638,7 +638,7 @@ def test_memory_for_more_threads_than_there_are_now_is_not_used() -> None:
         for number in (threads, 1, threads):
             fastmlp.set_num_threads(number)
             trainer.fit(X, y, 1, progress=False)
-            (call,) = trainer._fit_call.values()
+            (call,) = trainer._calls.of_fit.values()
             assert call.threads == number
     finally:
         fastmlp.set_num_threads(threads)

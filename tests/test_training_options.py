@@ -142,7 +142,7 @@ def disturbed_loss_and_gradients(model: MLP, X: Array, y: Array, loss: str,
     """Loss and gradient of a training step, with what is random in it drawn as in update number 0."""
     trainer = Trainer(model, loss=loss, seed=5, **options)
     source, targets = trainer._check_data(X, y)
-    call = trainer._training_call(source.rows, source.rows, gradients=True)
+    call = trainer._calls.make(source.rows, source.rows, gradients=True)
     call.set_inputs(source)
     call.set_targets(targets)
     call.set_steps(0, np.zeros(1))
