@@ -96,6 +96,7 @@ def _tile_function(module: ir.Module, height: int, vectors: int, vector: Vector,
         return builder.mul(odd_rows[i // power_of_two], INT64(power_of_two))
 
     def step(a_column: ir.Value, b_row: ir.Value) -> list[ir.Value]:
+        # Tiles of few rows wait for B more than for multiply-adds; for others to ask for it in advance costs nothing.
         ahead = builder.gep(b_row, [builder.mul(b_step, INT64(PREFETCH_STEPS))])
         for line in range(0, tile.vectors * vector.lanes, CACHE_LINE * 8 // vector.dtype.bitwidth):
             simd.emit_prefetch(builder, builder.gep(ahead, [INT64(line)]))
