@@ -512,14 +512,14 @@ def test_threads_that_make_the_network_at_once_all_predict_with_its_weights(monk
         make_model(model, *arguments, **options)
         both.wait()
         if threading.current_thread().name == "second":
-            entered["first"].wait(10)
+            entered["first"].wait(2)
 
     def slow_set_weights(model: Any, weights: Any) -> None:
         name = threading.current_thread().name
         entered[name].set()
-        entered["second"].wait(10)
+        entered["second"].wait(2)
         if name == "second":
-            first_is_done.wait(10)
+            first_is_done.wait(2)
         set_weights(model, weights)
 
     predicted = []
