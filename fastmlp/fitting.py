@@ -112,7 +112,8 @@ class Fit:
             return
         trainer = self.trainer
         parameters = trainer.model.network.parameters
-        if self.call.context[layout.X_NOT_FINITE]:
+        # Where training diverged, what follows in X was not read.
+        if self.call.context[layout.X_NOT_FINITE] or self.call.context[layout.NOT_FINITE]:
             try:
                 require_finite("X", self.source.array, trainer.model.dtype)
             except ValueError:

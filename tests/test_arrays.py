@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastmlp import MLP, Trainer, arrays, engine
+from fastmlp import MLP, DivergenceWarning, Trainer, arrays, engine
 from fastmlp.arrays import check_inputs, check_labels, check_targets, require_finite
 from fastmlp.thread_choice import ThreadChoice
 
@@ -209,6 +209,22 @@ def test_small_and_large_arrays_are_judged_alike(std: float) -> None:
         else:
             answers.append("accepted")
     assert answers[0] == answers[1]
+
+
+def test_a_wrong_number_is_found_where_training_diverges_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastmlp.fit_arguments.LARGE_BYTES", 100)
+    X, y = np.full((30, 4), 1e30, np.float32), np.ones((30, 1))
+    for number in (np.nan, 1.0):
+        X[29, 2] = number
+        trainer = Trainer(MLP([4, 1], output="identity"), loss="mean_squared_error", optimizer="sgd", batch_size=5)
+        before = state_of(trainer)
+        if np.isnan(number):
+            with pytest.raises(ValueError, match="X must be finite as float32, got nan in row 29, column 2"):
+                trainer.fit(X, y, epochs=1, shuffle=False, progress=False)
+            assert state_of(trainer) == before
+        else:
+            with pytest.warns(DivergenceWarning):
+                trainer.fit(X, y, epochs=1, shuffle=False, progress=False)
 
 
 def test_an_interrupt_while_training_on_wrong_numbers_leaves_no_ruined_model(monkeypatch: pytest.MonkeyPatch) -> None:

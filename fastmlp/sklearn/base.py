@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from ..callbacks import check_callbacks
+from ..fit_arguments import LARGE_BYTES
 from ..fitting import DivergenceWarning
 from ..from_sklearn import OURS
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
@@ -29,6 +30,7 @@ from ..threads import limited_to
 from ..trainer import Trainer
 from .epochs import EpochEnd, IterationEnd, make_trainer, shuffled_orders
 from .fits import DenseMinimisation, Diverged, EpochFit, SparseEpochFit, SparseMinimisation
+from .inputs import FoundNotFinite, check_X, check_X_y, found_not_finite, require_finite
 from .network import (
     THEIRS,
     arrange,
@@ -46,8 +48,6 @@ from .parameters import checks_parameters
 from .rows import HeldOut, is_sparse, predict, readable
 
 Array = NDArray[Any]
-
-INPUT_DTYPES = (np.float64, np.float32, np.uint8)  # what the kernels read where it lies; other numbers become float64
 
 
 class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
@@ -175,18 +175,21 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
     def _fit(self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, *,
              incremental: bool = False, classes: Any = None) -> Any:
         before = dict(self.__dict__)
+        before.pop("_served", None)  # the model in it may be the one that is trained
         self._random_state = check_random_state(self.random_state)
         drawn = self._random_state.get_state()
+        train = None
         try:
             train = self._prepare(X, y, sample_weight, X_val, y_val, incremental, classes)
-        except BaseException:
-            self._random_state.set_state(drawn)
-            for name in self.__dict__.keys() - before.keys():
-                del self.__dict__[name]
-            self.__dict__.update(before)
+            with self._limited_threads():
+                train()
+        except BaseException as problem:
+            if train is None or isinstance(problem, FoundNotFinite):
+                self._random_state.set_state(drawn)
+                for name in self.__dict__.keys() - before.keys():
+                    del self.__dict__[name]
+                self.__dict__.update(before)
             raise
-        with self._limited_threads():
-            train()
         if not all(np.isfinite(weights).all() for weights in self._served[1]):
             raise ValueError(NOT_FINITE)
         return self
@@ -203,7 +206,12 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         if incremental:
             self._note_classes(y, classes)
-        X, y = self._check_X_y(X, y, reset=first)
+        X, y = check_X_y(self, X, y, reset=first)
+        # Only the first epoch of a first call can be undone, as far as nobody else has seen it.
+        searched = not first or incremental or callbacks or self.early_stopping or self._is_lbfgs() or (
+            is_sparse(X) or X.nbytes <= LARGE_BYTES)
+        if searched:
+            require_finite(self, X)
         self._check_targets(y, incremental)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
@@ -212,7 +220,8 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         y = self._encode(y, objective.loss)
         held_out = None
         if X_val is not None:
-            X_val, y_val = self._check_X_y(X_val, y_val, reset=False)
+            X_val, y_val = check_X_y(self, X_val, y_val, reset=False)
+            require_finite(self, X_val)
             self._require_known("y_val", y_val)
             held_out = X_val, self._encode(y_val, objective.loss), None
 
@@ -234,18 +243,10 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
             kept, left_out = self._split(y)
             held_out = X[left_out], y[left_out], None if sample_weight is None else sample_weight[left_out]
             X, y, weights = X[kept], y[kept], None if weights is None else weights[kept]
-        return self._prepare_epochs(model, X, y, weights, objective, held_out, callbacks, incremental)
+        return self._prepare_epochs(model, X, y, weights, objective, held_out, callbacks, incremental, bool(searched))
 
     def _note_classes(self, y: Any, classes: Any) -> None:
         """Take note of the argument `classes` of `partial_fit`."""
-
-    def _check_X_y(self, X: Any, y: Any, reset: bool) -> tuple[Any, Array]:
-        """Check inputs and targets; the inputs are then an array or a CSR matrix."""
-        X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, dtype=INPUT_DTYPES, reset=reset,
-                             y_numeric=isinstance(self, RegressorMixin))
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        return X, y
 
     def _initialise(self, X: Any, objective: Objective) -> None:
         """Draw the first weights, as scikit-learn does, and begin everything anew."""
@@ -305,7 +306,7 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
                        lambda outputs: self._score_outputs(y, outputs, weights), hits)
 
     def _prepare_epochs(self, model: MLP, X: Any, y: Array, weights: Array | None, objective: Objective,
-                        held_out: Any, callbacks: list[Any], incremental: bool) -> Any:
+                        held_out: Any, callbacks: list[Any], incremental: bool, searched: bool) -> Any:
         count = X.shape[0]
         batch = min(200, count) if self.batch_size == "auto" else int(self.batch_size)
         if batch > count:
@@ -334,12 +335,19 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
                 fit = end.fit = kind(trainer, readable(X, model), targets, objective.reported(y), self.alpha,
                                      sum_of_squares(self.coefs_), epochs, end, callbacks, self.progress, draw_order,
                                      validation)
+                if not searched:
+                    fit.defer_check()
                 try:
                     fit.run()
                 except KeyboardInterrupt:
                     warnings.warn("Training interrupted by user.", stacklevel=5)
+                except ValueError:
+                    if not fit.undone:
+                        raise
                 finally:
                     end.restore_best()
+            if fit.undone:
+                raise found_not_finite(self, X)
             if fit.diverged:
                 end.note_divergence()
                 if not self.early_stopping:
@@ -443,10 +451,14 @@ class MLPEstimator(BaseEstimator, ABC):  # type: ignore[misc]
     def _outputs(self, X: Any) -> Array:
         """Return the network's outputs (n_samples, n_outputs)."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=INPUT_DTYPES, reset=False)
+        X = check_X(self, X)
         model = self._current_model()
-        with self._limited_threads():
-            return predict(model, X)
+        try:
+            with self._limited_threads():
+                return predict(model, X)
+        except ValueError:
+            require_finite(self, X)  # says it as scikit-learn does
+            raise
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_served": (None, ()), "_in_training": None}  # the weights are in coefs_
