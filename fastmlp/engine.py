@@ -21,6 +21,7 @@ from .kernels.augmentation import IMAGES_AT_ONCE, augment_rows, scratch_size
 from .kernels.deferred import limit_norms
 from .kernels.linking import FLOATS, kernel_table
 from .kernels.noise import add_noise, drop
+from .kernels.read_ahead import LIST_FIELDS
 from .kernels.shares import team_memory_size
 from .kernels.simd import TILE_ROWS, TILE_VECTORS, lanes_of
 from .kernels.special import maxout, maxout_backward
@@ -189,6 +190,7 @@ class Call:
         self.keep(layout.X_SCALE, network.scale)
         self.context[layout.X_STANDARDISED] = network.standardised
         self.keep(layout.COEFFICIENTS, np.zeros(COEFFICIENTS * threads))
+        self.keep(layout.AHEAD, layout.aligned_zeros(LIST_FIELDS * threads, np.dtype(np.int64)))
         self.keep(layout.TEAM, layout.aligned_zeros(team_memory_size(len(table), threads), np.dtype(np.int64)))
         needed = epoch.TRAINING if training else epoch.PREDICTION
         compile_entries = functools.partial(_compile_entries, dtype)

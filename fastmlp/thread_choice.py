@@ -29,7 +29,7 @@ def tile_speed(dtype: np.dtype[Any]) -> float:
     best = math.inf
     for _ in range(50):
         began = time.perf_counter()
-        column_tile(kernels, TILE_ROWS, TILE_VECTORS, tiles, steps, a, rows, b, c, 0)
+        column_tile(kernels, TILE_ROWS, TILE_VECTORS, tiles, steps, a, rows, b, c, 0, 0, 0)
         best = min(best, time.perf_counter() - began)
     return rows * width * steps / best
 

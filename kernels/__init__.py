@@ -14,6 +14,7 @@ special         learned slopes, users' functions, dropout, maxout: what only som
 noise           dropout and Gaussian noise, drawn by a hash of key and position
 augmentation    images shifted, rotated, scaled, sheared and distorted as a batch is made
 deferred        updates that wait for the whole gradient; limits of norms
+read_ahead      the rows of the next batch, asked for while tiles are computed
 passes          forward and backward through all layers, as a team of threads
 perceptron      Rosenblatt's learning rule
 epoch           training, prediction and evaluation as compiled programs

@@ -43,20 +43,20 @@ ROWS_AT_ONCE = 8
 
 
 @inlined
-def _element_bytes(kind):
+def element_bytes(kind):
     return 4 if kind == FLOAT32 else 8 if kind == FLOAT64 else 1
 
 
 @inlined
 def lines_of_row(kind, inputs):
     """Cache lines that a row of the inputs takes up, not counting the one it may end in."""
-    return (inputs * _element_bytes(kind) + CACHE_LINE - 1) // CACHE_LINE
+    return (inputs * element_bytes(kind) + CACHE_LINE - 1) // CACHE_LINE
 
 
 @inlined
 def prefetch_line(x, kind, stride, row, line):
     """Ask for one cache line of a row of the inputs."""
-    prefetch(uint8_pointer(x), row * stride * _element_bytes(kind) + line * CACHE_LINE)
+    prefetch(uint8_pointer(x), row * stride * element_bytes(kind) + line * CACHE_LINE)
 
 
 @inlined

@@ -18,9 +18,10 @@ from .activations import PRELU, activate, multiply_by_derivative
 from .layout import DELTAS, INPUTS, KEPT, OUTPUTS, PADDED, SHARED, SLOPES, UNITS, WEIGHTS
 from .linking import DOUBLE, DOUBLE_POINTER, INT, INT_POINTER, NUMBERS, inlined, kernel
 from .panels import padded_columns, panel_width, panels_for
+from .read_ahead import take_lines
 from .simd import INSTRUCTION_SET, TILE_ROWS, TILE_VECTORS, full, lanes, load, shift, store, sum_lanes
 from .special import activate_specially, multiply_by_kept
-from .tile import PANELS_AT_ONCE, column_tile, row_tile
+from .tile import PANELS_AT_ONCE, STEPS_AT_ONCE, column_tile, row_tile
 from .transposes import transpose
 from .updates import WRITE_GRADIENT, biases_decay, update
 
@@ -189,16 +190,22 @@ def backward(kernels, layer, below, parameters, deltas, deltas_below, outputs_be
 
 
 @inlined
-def _column_tiles(kernels, columns, width, rows, a, a_width, b, c, accumulate):
+def _column_tile(kernels, height, vectors, repeat, rows, a, a_width, b, c, accumulate, ahead):
+    address, lines = take_lines(ahead, repeat * (rows // STEPS_AT_ONCE))
+    column_tile(kernels, height, vectors, repeat, rows, a, a_width, b, c, accumulate, address, lines)
+
+
+@inlined
+def _column_tiles(kernels, columns, width, rows, a, a_width, b, c, accumulate, ahead):
     """C = A^T B for `columns` columns of a panel of A, `rows` rows of A and B, and a panel of B `width` wide."""
     tiles = tiles_for(columns)
     height, taller = _heights(columns, tiles)
     vectors = width // lanes(a)
     if taller:
-        column_tile(kernels, height + 1, vectors, taller, rows, a, a_width, b, c, accumulate)
+        _column_tile(kernels, height + 1, vectors, taller, rows, a, a_width, b, c, accumulate, ahead)
     done = taller * (height + 1)
-    column_tile(kernels, height, vectors, tiles - taller, rows, shift(a, done), a_width, b, shift(c, done * width),
-                accumulate)
+    _column_tile(kernels, height, vectors, tiles - taller, rows, shift(a, done), a_width, b, shift(c, done * width),
+                 accumulate, ahead)
 
 
 @inlined
@@ -246,10 +253,10 @@ def gradient_items(layer, like):
     return panels_for(layer[PADDED], like) * panels_for(layer[INPUTS], like)
 
 
-@kernel(INT_POINTER, NUMBERS, NUMBERS, INT, INT, DOUBLE_POINTER, NUMBERS, NUMBERS, INT, NUMBERS, INT, NUMBERS, INT, INT,
-        on_demand=True)
+@kernel(INT_POINTER, NUMBERS, NUMBERS, INT, INT, DOUBLE_POINTER, NUMBERS, NUMBERS, INT, NUMBERS, INT, NUMBERS,
+        INT_POINTER, INT, INT, on_demand=True)
 def gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameters, state, count, gradients, accumulate,
-             scratch, first, last):
+             scratch, ahead, first, last):
     """dW and db of a layer and the update they cause; items `first` to `last` of `gradient_items`.
 
     Parameters
@@ -261,6 +268,7 @@ def gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameter
     parameters, state, count : the vector of parameters, the optimizer's slots of `count` numbers each
     gradients : vector like `parameters`; with `accumulate` the gradient is added to what is there
     scratch : (panel width + 1) x panel width numbers of this thread
+    ahead : list of what to read ahead meanwhile, as far as there are tiles for it
     """
     inputs, padded = layer[INPUTS], layer[PADDED]
     padded_inputs = padded_columns(inputs, a)
@@ -279,7 +287,7 @@ def gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameter
         target = shift(gradients, place) if in_place else scratch
         for begin in range(0, rows, GRADIENT_ROWS):
             _column_tiles(kernels, height, columns, min(GRADIENT_ROWS, rows - begin), shift(a_panel, begin * a_width),
-                          a_width, shift(delta_panel, begin * columns), target, int(accumulate or begin > 0))
+                          a_width, shift(delta_panel, begin * columns), target, int(accumulate or begin > 0), ahead)
         # The biases follow the weights of the last inputs, and go with them where they are updated alike.
         has_biases = row + height == inputs
         size = height * columns

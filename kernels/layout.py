@@ -281,7 +281,8 @@ SHARES_CHUNKS = 68  # 1 if all threads go through each chunk together, by panels
 ORDER_STRIDE = 69  # SAMPLES if ORDER holds the orders of several epochs, one after the other; else 0
 SQUARED_WEIGHTS = 70  # address: float64, the sum of the squares of all weights after each epoch; 0 if not wanted
 FIRST_ROW = 71  # rows of an update that went before those of its batch, in calls of their own
-CONTEXT_FIELDS = 72
+AHEAD = 72  # address: int64, the list of what each thread reads ahead (`read_ahead`)
+CONTEXT_FIELDS = 73
 
 # Values of PHASES, which may be added.
 GRADIENT, UPDATE = 1, 2

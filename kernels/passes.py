@@ -12,7 +12,7 @@ import numpy as np
 from . import layout
 from .activations import IDENTITY, SOFTMAX, softmax_backward_rows, softmax_rows
 from .augmentation import IMAGES_AT_ONCE, augment_rows
-from .batches import lines_of_row, prefetch_line, stage_rows
+from .batches import lines_of_row, stage_rows
 from .dense import backward, backward_items, derive, forward, forward_items, gradient, gradient_items
 from .layout import (
     ACTIVATION,
@@ -32,6 +32,7 @@ from .losses import loss_rows, takes_preactivations
 from .noise import add_noise, drop
 from .panels import padded_columns, panel_width, panels_for
 from .random import stream_key
+from .read_ahead import LIST_FIELDS, ask_for_rest, make_list
 from .shares import BACKWARD, FORWARD, UPDATE, first_in_part, first_of, give_back_shares, take_items
 from .simd import address_at, float64_pointer, int64_pointer, pointer_at, shift
 from .special import FULL_RATE, maxout, maxout_backward
@@ -273,29 +274,16 @@ def forward_backward(kernels, context, parameters, workspace, scratch, index, ro
             barrier(team, parts)
 
 
-@inlined
-def _prefetch_rows(context, index, first, last):
-    """Ask for the cache lines `first` to `last` of the rows that `index` names, counted through all of them."""
-    kind, inputs = context[layout.X_KIND], layer_of(context, 0)[INPUTS]
-    lines = lines_of_row(kind, inputs)
-    row, line = first // lines, first % lines
-    for _ in range(first, last):
-        prefetch_line(context[layout.X], kind, context[layout.X_STRIDE], index[row], line)
-        line += 1
-        if line == lines:  # a division for each line would take 5 % of a step
-            row, line = row + 1, 0
-
-
 @kernel(INT_POINTER, NUMBERS, NUMBERS, NUMBERS, INT, INT, DOUBLE_POINTER, NUMBERS, INT, INT_POINTER, INT, INT, INT,
         on_demand=True)
 def weight_gradients(kernels, context, parameters, workspace, scratch, rows, optimizer, coefficients, gradients,
                      accumulate, next_index, next_rows, part, parts):
     """Weight gradients of all layers, and the updates they cause.
 
-    Meanwhile the rows of the next pass, which `next_index` names, are brought nearer: they lie anywhere in memory, and
-    the processor has nothing else to fetch.
+    Meanwhile the rows of the next pass, which `next_index` names, are asked for (`read_ahead`).
     """
     state = pointer_at(context[layout.STATE], workspace)
+    ahead = shift(int64_pointer(context[layout.AHEAD]), part * LIST_FIELDS)  # of which nothing is left
     next_lines = next_rows * lines_of_row(context[layout.X_KIND], layer_of(context, 0)[INPUTS])
     for l in range(context[layout.DEPTH]):
         layer = layer_of(context, l)
@@ -309,9 +297,9 @@ def weight_gradients(kernels, context, parameters, workspace, scratch, rows, opt
             first, last, helped = take_items(context, UPDATE, l, items, 1, work, part, parts, helped)
             if first == last:
                 break
-            at_once = 1 if l == 0 and next_lines > 0 else last - first
-            for item in range(first, last, at_once):
-                gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameters, state,
-                         context[layout.COUNT], gradients, accumulate, scratch, item, min(item + at_once, last))
-                if l == 0 and next_lines > 0:
-                    _prefetch_rows(context, next_index, next_lines * item // items, next_lines * (item + 1) // items)
+            if l == 0 and next_lines > 0:
+                make_list(ahead, context, layer[INPUTS], next_index, next_lines * first // items,
+                          next_lines * last // items)
+            gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameters, state,
+                     context[layout.COUNT], gradients, accumulate, scratch, ahead, first, last)
+            ask_for_rest(ahead)

@@ -175,13 +175,15 @@ def _not_unrolled(module: ir.Module) -> ir.MDValue:
 
 
 def emit_steps(builder: ir.IRBuilder, step: Callable[..., list[ir.Value]], steps: ir.Value, at_once: int,
-               starts: list[ir.Value], distances: list[ir.Value]) -> None:
+               starts: list[ir.Value], distances: list[ir.Value],
+               begin_round: Callable[[], None] | None = None) -> None:
     """Emit a loop of `steps` calls of `step`, `at_once` in a round as far as they go.
 
     Parameters
     ----------
     step : emits one step; takes pointers and returns those for the next one, `distances` further on
     starts : the pointers for the first step
+    begin_round : emits what comes before the first step of each round
     """
     rest = builder.urem(steps, INT64(at_once))
     whole = builder.sub(steps, rest)
@@ -189,6 +191,8 @@ def emit_steps(builder: ir.IRBuilder, step: Callable[..., list[ir.Value]], steps
                for start, distance in zip(starts, distances, strict=True)]
     for count, in_a_round, pointers in ((builder.udiv(steps, INT64(at_once)), at_once, starts), (rest, 1, of_rest)):
         with counted_loop(builder, count, *pointers) as ((_, *places), following):
+            if begin_round is not None:
+                begin_round()
             for _ in range(in_a_round):
                 places = step(*places)
             following += places
@@ -296,12 +300,26 @@ def _column_tile_function(module: ir.Module, height: int, vectors: int, vector: 
     if name in module.globals:
         return module.globals[name]
     function, builder = internal_function(module, name, parameters)
-    repeat, steps, a, a_width, b, c, accumulate = function.args
+    repeat, steps, a, a_width, b, c, accumulate, ahead, lines = function.args
     lanes, width = vector.lanes, vectors * vector.lanes
     tile = RegisterTile(builder, vector, height, vectors)
     offsets = [[INT64(i * width + j * lanes) for j in range(vectors)] for i in range(height)]
     at_once = _steps_on_panels(height * vectors)
     zero = ir.Constant(tile.kind, None)
+
+    # What is to be read ahead; the first line of B, which is near, where that is nothing.
+    is_some = builder.icmp_signed(">", lines, INT64(0))
+    first_line = builder.select(is_some, ahead, builder.ptrtoint(b, INT64))
+    further = builder.select(is_some, builder.sub(lines, INT64(1)), INT64(0))
+    last_line = builder.add(first_line, builder.mul(further, INT64(CACHE_LINE)))
+    line_place = builder.alloca(INT64)  # in name only
+    builder.store(first_line, line_place)
+
+    def read_ahead() -> None:
+        line = builder.load(line_place)
+        simd.emit_prefetch(builder, builder.inttoptr(line, ir.IntType(8).as_pointer()))
+        is_last = builder.icmp_unsigned(">=", line, last_line)
+        builder.store(builder.select(is_last, line, builder.add(line, INT64(CACHE_LINE))), line_place)
 
     def step(b_row: ir.Value, *a_row: ir.Value) -> list[ir.Value]:
         tile.add_products(a_row, INT64, lambda j: tile.load(b_row, INT64(j * lanes)))
@@ -312,7 +330,8 @@ def _column_tile_function(module: ir.Module, height: int, vectors: int, vector: 
         with builder.if_then(builder.icmp_signed("!=", accumulate, INT64(0))):
             tile.set(lambda i, j: tile.load(c_tile, offsets[i][j]))
         a_rows = tile.pointers_to(a_tile)
-        emit_steps(builder, step, steps, at_once, [b, *a_rows], [INT64(width), *[a_width] * len(a_rows)])
+        emit_steps(builder, step, steps, at_once, [b, *a_rows], [INT64(width), *[a_width] * len(a_rows)],
+                   read_ahead)
         tile.store(c_tile, lambda i, j: offsets[i][j])
         following += [builder.gep(a_tile, [INT64(height)]), builder.gep(c_tile, [INT64(height * width)])]
     builder.ret_void()
@@ -362,9 +381,9 @@ def _row_tile(typing_context, height, vectors, panels, repeat, inputs, a, rows, 
 
 
 @intrinsic
-def _column_tile(typing_context, height, vectors, repeat, steps, a, a_width, b, c, accumulate):
+def _column_tile(typing_context, height, vectors, repeat, steps, a, a_width, b, c, accumulate, ahead, lines):
     integer = types.int64
-    sig = types.void(*[integer] * 4, a, integer, a, a, integer)
+    sig = types.void(*[integer] * 4, a, integer, a, a, *[integer] * 3)
 
     def generate(context, builder, sig, values):
         height, vectors, *arguments = values
@@ -397,8 +416,8 @@ def row_tile(height, vectors, panels, repeat, inputs, a, rows, first_row, b, b_p
     _row_tile(height, vectors, panels, repeat, inputs, a, rows, first_row, b, b_panel, c, c_panel)
 
 
-@kernel(INT, INT, INT, INT, NUMBERS, INT, NUMBERS, NUMBERS, INT)
-def column_tile(height, vectors, repeat, steps, a, a_width, b, c, accumulate):
+@kernel(INT, INT, INT, INT, NUMBERS, INT, NUMBERS, NUMBERS, INT, INT, INT)
+def column_tile(height, vectors, repeat, steps, a, a_width, b, c, accumulate, ahead, lines):
     """`repeat` column tiles one below the other in C, so side by side in A, summed over `steps` rows of A and B.
 
     Parameters
@@ -407,5 +426,7 @@ def column_tile(height, vectors, repeat, steps, a, a_width, b, c, accumulate):
     a, a_width : first column in a panel of A, and the panel's width
     b, c : panels of B and C
     accumulate : whether C holds a sum to go on from
+    ahead, lines : address of the first of so many cache lines, one after the other, to ask for meanwhile: one in a
+        round of the loop, as far as there are rounds (`read_ahead`)
     """
-    _column_tile(height, vectors, repeat, steps, a, a_width, b, c, accumulate)
+    _column_tile(height, vectors, repeat, steps, a, a_width, b, c, accumulate, ahead, lines)

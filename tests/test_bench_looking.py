@@ -42,6 +42,7 @@ def test_column_tiles_have_whole_steps_in_their_loops_and_no_spills(column_tiles
     # Rounds, and the steps that are left: loops that LLVM has not unrolled any further.
     assert {block.count("vfmadd") for block in loops} == {accumulators, tile.STEPS_AT_ONCE * accumulators}
     assert not any(machine_code.SPILL.search(block) for block in loops)
+    assert {block.count("prefetch") for block in loops} == {1}  # of what is read ahead
 
 
 @pytest.mark.skipif(not simd.EMBEDS_BROADCASTS, reason="looks for multiply-adds that read a number for all lanes")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from naive import DTYPES, Array, error_bound
 from numba import njit, types
 
-from fastmlp.kernels import activations, dense, layout, updates
+from fastmlp.kernels import activations, dense, layout, read_ahead, updates
 from fastmlp.kernels.dense import GRADIENT_ROWS, MOST_ROWS_AT_ONCE
 from fastmlp.kernels.linking import kernel_table
 from fastmlp.kernels.simd import TILE_ROWS, pointer
@@ -146,8 +146,9 @@ class Layer:
 
         def call(first: int, last: int) -> None:
             scratch = fences.full((panels.panel_width(self.dtype) + 1) * panels.panel_width(self.dtype), self.dtype)
+            nothing_ahead = fences.copy(np.zeros(read_ahead.LIST_FIELDS, np.int64))
             dense.gradient(self.kernels, self.layer, a, deltas, self.rows, optimizer, coefficients, parameters, slots,
-                           self.count, after, accumulate, scratch, first, last)
+                           self.count, after, accumulate, scratch, nothing_ahead, first, last)
 
         self.at_once(call, ranges or [(0, self.gradient_items())])
         fences.check()

@@ -116,7 +116,19 @@ def run_kernels(placement: str) -> None:
     import panels
 
     from fastmlp.custom import activation_function
-    from fastmlp.kernels import activations, batches, dense, layout, losses, noise, special, tile, transposes, updates
+    from fastmlp.kernels import (
+        activations,
+        batches,
+        dense,
+        layout,
+        losses,
+        noise,
+        read_ahead,
+        special,
+        tile,
+        transposes,
+        updates,
+    )
     from fastmlp.kernels.linking import KERNELS, kernel_table
     from fastmlp.kernels.simd import TILE_ROWS, TILE_VECTORS
 
@@ -154,7 +166,7 @@ def run_kernels(placement: str) -> None:
                     c = guard.empty(rows * columns, dtype)
                     for accumulate in (0, 1):
                         tile.column_tile(kernels, height, vectors, repeat, 5, guard.copy(numbers(5, rows)), rows,
-                                         guard.copy(numbers(5, columns)), c, accumulate)
+                                         guard.copy(numbers(5, columns)), c, accumulate, 0, 9 * accumulate)
                         assert np.isfinite(c).all()
 
         for rows, columns in ((1, 1), (lanes, lanes), (lanes + 1, 2 * lanes - 1), (5, 3 * lanes + 1), (3 * lanes, 2)):
@@ -191,6 +203,7 @@ def run_kernels(placement: str) -> None:
                 assert np.isfinite(deltas_below).all()
 
             state, gradients = guard.zeros(2 * count, dtype), guard.zeros(count, dtype)
+            nothing_ahead = guard.copy(np.zeros(read_ahead.LIST_FIELDS, np.int64))
             settings = np.zeros(updates.SETTINGS)
             settings[updates.OF_OPTIMIZER] = 0.9, 0.999, 1e-8, 0.0
             for optimizer, regularised in itertools.product(range(updates.NADAM + 1), (False, True)):
@@ -201,7 +214,7 @@ def run_kernels(placement: str) -> None:
                 slots = guard.copy(state[: updates.STATE_SLOTS[optimizer] * count])
                 for accumulate in (0, 1):
                     dense.gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameters, slots, count,
-                                   gradients, accumulate, guard.empty((width + 1) * width, dtype), 0,
+                                   gradients, accumulate, guard.empty((width + 1) * width, dtype), nothing_ahead, 0,
                                    panels_of_units * panels_of_inputs)
                 assert np.isfinite(gradients).all()
                 assert np.isfinite(parameters).all()
@@ -236,7 +249,8 @@ def run_kernels(placement: str) -> None:
                 for accumulate in (0, 1):
                     dense.gradient(kernels, keeping, a, workspace, rows, updates.ADAM, coefficients, parameters,
                                    guard.zeros(2 * count, dtype), count, guard.zeros(count, dtype), accumulate,
-                                   guard.empty((width + 1) * width, dtype), 0, panels_of_units * panels_of_inputs)
+                                   guard.empty((width + 1) * width, dtype), nothing_ahead, 0,
+                                   panels_of_units * panels_of_inputs)
                 assert np.isfinite(parameters).all()
 
             for pieces, dropout in ((2, 0), (3, 2**30)):

@@ -98,6 +98,7 @@ class ColumnTiles(Tiles):
     before, after = 2, 3  # columns of A's panel that are not the tiles'
     shift = 0
     accumulate = 1
+    ahead, lines = 0, 0
 
     def start_shape(self) -> tuple[int, int]:
         return self.rows, self.columns
@@ -111,7 +112,7 @@ class ColumnTiles(Tiles):
         c = fences.copy(self.start, self.shift)
         tile.column_tile(self.kernels, self.height, self.vectors, self.repeat, self.steps,
                          flat.ctypes.data + self.before * self.dtype.itemsize, a_width,
-                         fences.copy(self.b, self.shift), c, self.accumulate)
+                         fences.copy(self.b, self.shift), c, self.accumulate, self.ahead, self.lines)
         fences.check()
         return c.reshape(self.rows, self.columns)
 
@@ -238,6 +239,16 @@ def test_a_column_tile_accumulates_only_when_it_is_told_to(dtype: str) -> None:
         case.start[:] = np.nan
         case.accumulate = 0
         np.testing.assert_array_equal(case.run(), exact)
+
+
+@dtypes
+@pytest.mark.parametrize("lines", [1, 3, 1000])
+def test_what_a_column_tile_reads_ahead_makes_no_difference(lines: int, dtype: str) -> None:
+    """Be it more lines than there are rounds, or where nobody may read."""
+    for ahead in (0, 64, np.zeros(1000).ctypes.data):
+        case = ColumnTiles(dtype, TILE_ROWS, TILE_VECTORS, 21, repeat=2)
+        case.ahead, case.lines = ahead, lines
+        np.testing.assert_array_equal(case.run(), case.exact())
 
 
 @dtypes
