@@ -32,6 +32,10 @@ AT_ONCE = tuple(PANELS_AT_ONCE.get(height, 1) for height in range(MOST_ROWS_AT_O
 # has 32 KB or more.
 GRADIENT_ROWS = 16384 // (TILE_VECTORS * INSTRUCTION_SET.register_bytes)
 
+# Deltas of this size stay in the second-level cache; inputs that are four times as large do not.
+NEAR_BYTES = 1 << 18
+REGISTER_BYTES = INSTRUCTION_SET.register_bytes
+
 
 @inlined
 def tiles_for(rows):
@@ -249,8 +253,19 @@ def update_from(kernels, optimizer, coefficients, decays, count, parameters, g, 
 
 @inlined
 def gradient_items(layer, like):
-    """Number of items of `gradient`: for each panel of weights, its parts that belong to a panel of inputs."""
+    """Number of items of `gradient`: the weights between a panel of inputs and one of units make one."""
     return panels_for(layer[PADDED], like) * panels_for(layer[INPUTS], like)
+
+
+@inlined
+def _goes_by_inputs(inputs, padded, rows, like):
+    """Whether all items of a panel of inputs follow one another, not those of a panel of units.
+
+    Inputs that do not stay in the second-level cache are then read once, not once for each panel of units: 784-100-10
+    in float64 with 200 rows takes 5 % less time.
+    """
+    bytes_of_column = rows * (REGISTER_BYTES // lanes(like))
+    return inputs * bytes_of_column > 4 * NEAR_BYTES and padded * bytes_of_column <= NEAR_BYTES
 
 
 @kernel(INT_POINTER, NUMBERS, NUMBERS, INT, INT, DOUBLE_POINTER, NUMBERS, NUMBERS, INT, NUMBERS, INT, NUMBERS,
@@ -276,7 +291,12 @@ def gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameter
     input_panels = panels_for(inputs, a)
     in_place = optimizer == WRITE_GRADIENT or accumulate
     alike = optimizer != WRITE_GRADIENT and biases_decay(coefficients)
-    unit_panel, input_panel = _panel_of(first, input_panels)
+    unit_panels = panels_for(padded, a)
+    by_inputs = _goes_by_inputs(inputs, padded, rows, a)
+    if by_inputs:
+        input_panel, unit_panel = _panel_of(first, unit_panels)
+    else:
+        unit_panel, input_panel = _panel_of(first, input_panels)
     for _ in range(first, last):
         column, row = unit_panel * width, input_panel * width
         columns, height = min(width, padded - column), min(width, inputs - row)
@@ -307,6 +327,11 @@ def gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameter
             if optimizer != WRITE_GRADIENT:
                 update_from(kernels, optimizer, coefficients, 0, lanes(a) if layer[SHARED] else columns, parameters,
                             target, state, count, place)
-        input_panel += 1
-        if input_panel == input_panels:
-            unit_panel, input_panel = unit_panel + 1, 0
+        if by_inputs:
+            unit_panel += 1
+            if unit_panel == unit_panels:
+                input_panel, unit_panel = input_panel + 1, 0
+        else:
+            input_panel += 1
+            if input_panel == input_panels:
+                unit_panel, input_panel = unit_panel + 1, 0

@@ -17,7 +17,7 @@ from naive import DTYPES, Array, error_bound
 from numba import njit, types
 
 from fastmlp.kernels import activations, dense, layout, read_ahead, updates
-from fastmlp.kernels.dense import GRADIENT_ROWS, MOST_ROWS_AT_ONCE
+from fastmlp.kernels.dense import GRADIENT_ROWS, MOST_ROWS_AT_ONCE, NEAR_BYTES
 from fastmlp.kernels.linking import kernel_table
 from fastmlp.kernels.simd import TILE_ROWS, pointer
 
@@ -451,6 +451,26 @@ def test_gradient_does_only_the_items_asked_for(dtype: str) -> None:
         assert np.isnan(W).all()
         assert np.isnan(b).all()
     assert np.isnan(case.gradient(ranges=[(1, 1)])).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_items_of_a_panel_follow_one_another_also_of_inputs_that_are_too_large_for_the_cache(dtype: str) -> None:
+    case = Layer(dtype, 403, 700, 70, whole=True)
+    row_bytes = 403 * np.dtype(dtype).itemsize
+    assert case.inputs * row_bytes > 4 * NEAR_BYTES
+    assert case.padded * row_bytes <= NEAR_BYTES
+    W, b = naive.weight_gradient(case.X, case.delta)
+    cuts = naive.cuts(case.gradient_items(), 3, np.random.default_rng(0))
+    for ranges in (None, cuts):
+        found_W, found_b = layout.unpack_layer(case.layer, case.gradient(ranges=ranges))
+        np.testing.assert_array_equal(found_W, W)
+        np.testing.assert_array_equal(found_b, b)
+    of_units = -(-70 // panels.panel_width(dtype))
+    found_W, found_b = layout.unpack_layer(case.layer, case.gradient(ranges=[(of_units, 2 * of_units)]))
+    second = slice(panels.panel_width(dtype), 2 * panels.panel_width(dtype))
+    np.testing.assert_array_equal(found_W[second], W[second])
+    assert np.isnan(np.delete(found_W, second, axis=0)).all()
+    assert np.isnan(found_b).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
