@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .kernels.batches import FLOAT32, FLOAT64, LABELS, UINT8
+from .kernels.layout import address_of
 
 KINDS: dict[np.dtype[Any], int] = {
     np.dtype(np.float32): FLOAT32,
@@ -22,11 +23,6 @@ KINDS: dict[np.dtype[Any], int] = {
 }
 LARGEST = {dtype: float(np.finfo(str(dtype)).max) for dtype in KINDS if dtype.kind == "f"}
 BLOCK_BYTES = 1 << 18  # inputs are searched for NaN in blocks of this size, which stay in the cache
-
-
-def address_of(array: NDArray[Any]) -> int:
-    """Return the address of an array's first element, a microsecond sooner than ``array.ctypes.data``."""
-    return int(array.__array_interface__["data"][0])
 
 
 @dataclass

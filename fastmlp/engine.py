@@ -13,12 +13,13 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from .arrays import Source, Targets, address_of, check_inputs, require_finite
+from .arrays import Source, Targets, check_inputs, require_finite
 from .augmentation import Augmentation
 from .kernels import epoch, layout
 from .kernels.activations import KEEPS_SLOPE, SOFTMAX
 from .kernels.augmentation import IMAGES_AT_ONCE, augment_rows, scratch_size
 from .kernels.deferred import limit_norms
+from .kernels.layout import address_of
 from .kernels.linking import FLOATS, kernel_table
 from .kernels.noise import add_noise, drop
 from .kernels.read_ahead import LIST_FIELDS

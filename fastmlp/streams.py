@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import KINDS, Source, Targets, address_of, check_inputs, check_weights
+from .arrays import KINDS, Source, Targets, check_inputs, check_weights
 from .kernels.batches import LABELS
+from .kernels.layout import address_of
 from .losses import class_weights
 from .validation import check_integer
 

@@ -39,6 +39,8 @@ from numba.core.runtime import rtsys
 from numba.core.typing.templates import AbstractTemplate, signature
 from numba.extending import intrinsic
 
+from .layout import address_of
+
 INT = types.int64
 DOUBLE = types.float64
 INT_POINTER = types.CPointer(types.int64)
@@ -106,6 +108,10 @@ def address_in(compiled: Any) -> int:
     return int(compiled._library.get_pointer_to_function(compiled._wrapper_name.removeprefix("cfunc.")))
 
 
+# Numba's functions have two parameters more, where the result and the exception go; kernels have neither.
+NOWHERE = ctypes.byref(ctypes.c_void_p())
+
+
 class Kernel:
     """A function that is compiled once for each dtype and called through the table of addresses."""
 
@@ -119,7 +125,7 @@ class Kernel:
         self.slot = len(KERNELS)
         if self.slot == MOST_KERNELS:
             raise RuntimeError("no room for another kernel: raise MOST_KERNELS")
-        self._c_functions: dict[int, Any] = {}
+        self._c_functions: dict[int, Any] = {}  # by the identity of the table, each of which there is for ever
         KERNELS.append(self)
         # How compiled code sees this object: as a function that is typed and lowered by these two.
         self._numba_type_ = types.Function(_template_of(self))
@@ -135,26 +141,25 @@ class Kernel:
         """
         if self.calls_others:
             arguments = (kernels, *arguments)
+        values = [address_of(value) if isinstance(value, np.ndarray) else value for value in arguments]
+        function = self._c_functions.get(id(kernels)) or self._c_function(kernels)
+        function(NOWHERE, NOWHERE, *values)
+
+    def _c_function(self, kernels: np.ndarray) -> Any:
         if kernels[self.slot] == 0:  # it may call any other
             dtype = next(dtype for dtype, table in _tables.items() if table is kernels)
             kernel_table(dtype, *(KERNELS if self.calls_others else [self]))
-        values = [value.ctypes.data if isinstance(value, np.ndarray) else value for value in arguments]
-        result = ctypes.c_void_p()
-        self._c_function(int(kernels[self.slot]))(ctypes.byref(result), ctypes.byref(result), *values)
-
-    def _c_function(self, address: int) -> Any:
-        if address not in self._c_functions:
-            kinds = [ctypes.c_double if kind is DOUBLE else ctypes.c_int64 if kind is INT else ctypes.c_void_p
-                     for kind in self.arguments]
-            self._c_functions[address] = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 2, *kinds)(address)
-        return self._c_functions[address]
+        kinds = [ctypes.c_double if kind is DOUBLE else ctypes.c_int64 if kind is INT else ctypes.c_void_p
+                 for kind in self.arguments]
+        function = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 2, *kinds)(int(kernels[self.slot]))
+        self._c_functions[id(kernels)] = function
+        return function
 
     def _lower(self, context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
         kernels, *arguments = values
         if self.calls_others:
             arguments = list(values)
         address = builder.load(builder.gep(kernels, [ir.IntType(64)(self.slot)]))
-        # Numba's functions have two parameters more, where the result and the exception go; kernels have neither.
         nowhere = cgutils.alloca_once(builder, ir.IntType(64))
         arguments = [nowhere, nowhere, *arguments]
         function_type = ir.FunctionType(ir.IntType(32), [value.type for value in arguments])

@@ -27,17 +27,18 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 def _check(name: str, array: Any, shape: tuple[int | None, ...], dtype: np.dtype[Any] | None = None) -> Array:
     """Return `array` in C order if it has the shape (None for any length but 0) and dtype."""
-    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{name} must be an array, got {type(array).__name__}")
-    array = array.view(np.ndarray)
-    allowed = ("float32", "float64") if dtype is None else (np.dtype(dtype).name,)
-    if array.dtype.name not in allowed or not array.dtype.isnative:
-        raise TypeError(f"{name} must be of dtype {' or '.join(allowed)}, got {array.dtype}")
-    wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
-    fits = array.ndim == len(shape) and all(m in (None, n) for n, m in zip(array.shape, shape, strict=True))
+    if type(array) is not np.ndarray:
+        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"{name} must be an array, got {type(array).__name__}")
+        array = array.view(np.ndarray)
+    allowed = FLOATS if dtype is None else (dtype,)
+    if array.dtype not in allowed:  # nor of these in another byte order
+        raise TypeError(f"{name} must be of dtype {' or '.join(map(str, allowed))}, got {array.dtype}")
+    fits = array.ndim == len(shape) and all(m is None or m == n for n, m in zip(array.shape, shape, strict=True))
     if not fits or 0 in array.shape:
+        wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
         raise ValueError(f"{name} must have shape {wanted} and no length 0, got {array.shape}")
-    return np.require(array, requirements=["C", "A", "W"])
+    return array if array.flags.carray else np.require(array, requirements=["C", "A", "W"])
 
 
 # What compiled products raise for arrays that are no matrices of one dtype in C order, or whose shapes do not match.
@@ -85,9 +86,10 @@ THREADS = range(1, config.NUMBA_NUM_THREADS + 1)
 def _to_panels(matrix: Array) -> Array:
     """Copy a 2-d array to column panels, with zeros in the padding."""
     rows, columns = matrix.shape
-    panels = layout.aligned_zeros(rows * layout.round_up(columns, lanes_of(matrix.itemsize)), matrix.dtype)
-    batches.stage_rows(kernel_table(matrix.dtype), matrix.ctypes.data, batches.FLOAT32, 1, columns, np.arange(rows),
-                       rows, 0, rows, columns, matrix, matrix, 0, matrix, panels, np.zeros(1, np.int64))
+    panels = layout.aligned_empty(rows * layout.round_up(columns, lanes_of(matrix.itemsize)), matrix.dtype)
+    batches.stage_rows(kernel_table(matrix.dtype), layout.address_of(matrix), batches.FLOAT32, 1, columns,
+                       np.arange(rows), rows, 0, rows, columns, matrix, matrix, 0, matrix, panels,
+                       np.zeros(1, np.int64))
     return panels
 
 
@@ -101,8 +103,9 @@ def _from_panels(panels: Array, rows: int, columns: int) -> Array:
 
 def _whole_registers(array: Array) -> Array:
     """Copy an array to a flat one of whole registers."""
-    flat = layout.aligned_zeros(layout.round_up(array.size, lanes_of(array.itemsize)), array.dtype)
+    flat = layout.aligned_empty(layout.round_up(array.size, lanes_of(array.itemsize)), array.dtype)
     flat[: array.size] = array.ravel()
+    flat[array.size :] = 0.0
     return flat
 
 
@@ -244,10 +247,10 @@ def loss_and_delta(outputs: Array, targets: Array, loss: int, parameter: float =
         targets = _check("targets", targets, outputs.shape, outputs.dtype)
         kind = batches.FLOAT32 if outputs.dtype == np.float32 else batches.FLOAT64
     panels = _to_panels(outputs)
-    deltas, row_losses = np.zeros_like(panels), np.zeros(rows)
-    losses.loss_rows(kernel_table(outputs.dtype), loss, parameter, panels, rows, 0, rows, units, targets.ctypes.data,
-                     kind, units, 0, np.arange(rows), 1.0 / rows, _row_scratch(units, outputs.dtype), deltas,
-                     row_losses)
+    deltas, row_losses = layout.aligned_empty(len(panels), panels.dtype), np.empty(rows)
+    losses.loss_rows(kernel_table(outputs.dtype), loss, parameter, panels, rows, 0, rows, units,
+                     layout.address_of(targets), kind, units, 0, np.arange(rows), 1.0 / rows,
+                     _row_scratch(units, outputs.dtype), deltas, row_losses)
     return float(row_losses.mean()), _from_panels(deltas, rows, units)
 
 
@@ -348,19 +351,17 @@ def update(
     if not isinstance(state, (list, tuple)):
         raise TypeError(f"state must be a list of arrays, got {type(state).__name__}")
     w = _check("w", w, (None,))
-    g = _check("g", g, w.shape, w.dtype)
     slots = updates.STATE_SLOTS[_check_integer("optimizer", optimizer, range(updates.SGD, updates.NADAM + 1))]
     if len(state) != slots:
         raise ValueError(f"state must hold {slots} arrays for this optimizer, got {len(state)}")
-    count = layout.round_up(len(w), lanes_of(w.itemsize))
-    vectors = []
-    for name, array in (("w", w), ("g", g), *((f"state[{i}]", array) for i, array in enumerate(state))):
-        padded = layout.aligned_zeros(count, w.dtype)
-        padded[: len(w)] = _check(name, array, w.shape, w.dtype)
-        vectors.append(padded)
-    settings, coefficients = np.zeros(updates.SETTINGS), np.zeros(updates.COEFFICIENTS)
-    settings[[updates.L2, updates.DECAY_1, updates.DECAY_2, updates.EPSILON]] = l2, decay_1, decay_2, epsilon
+    others = {"g": g} | {f"state[{i}]": array for i, array in enumerate(state)}
+    others = {name: _check(name, array, w.shape, w.dtype) for name, array in others.items()}
+    new_w, new_g, *new_state = map(_whole_registers, (w, *others.values()))
+    settings, coefficients = [0.0] * updates.SETTINGS, [0.0] * updates.COEFFICIENTS
+    settings[updates.L2], settings[updates.EPSILON] = l2, epsilon
+    settings[updates.DECAY_1], settings[updates.DECAY_2] = decay_1, decay_2
     updates.step_coefficients.py_func(optimizer, settings, learning_rate, step, 1.0, coefficients)
-    slot_1, slot_2 = (vectors[2:] + vectors[:2])[:2]
-    updates.update(kernel_table(w.dtype), optimizer, coefficients, 1, count, vectors[0], vectors[1], slot_1, slot_2)
-    return vectors[0][: len(w)], [vector[: len(w)] for vector in vectors[2:]]
+    slot_1, slot_2 = [*new_state, new_w, new_g][:2]
+    updates.update(kernel_table(w.dtype), optimizer, np.array(coefficients), 1, len(new_w), new_w, new_g, slot_1,
+                   slot_2)
+    return new_w[: len(w)], [slot[: len(w)] for slot in new_state]

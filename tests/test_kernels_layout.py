@@ -148,6 +148,15 @@ def test_unpacked_arrays_are_copies() -> None:
     assert (parameters == 0).all()
 
 
+def test_the_address_of_any_array() -> None:
+    read_only = np.arange(6.0)
+    read_only.flags.writeable = False
+    matrix = np.arange(24.0).reshape(4, 6)
+    for array in (matrix, matrix[1], matrix[:, 2:], matrix[::2], matrix[::-1], matrix.T, read_only, read_only[2:],
+                  np.zeros((0, 3)), np.array(5.0), np.arange(9, dtype=np.uint8)[1:], matrix.view(np.recarray)):
+        assert layout.address_of(array) == array.ctypes.data
+
+
 @pytest.mark.parametrize("dtype", (np.float32, np.float64, np.int64, np.uint8))
 @pytest.mark.parametrize("count", (0, 1, 7, 16, 1001))
 def test_aligned_zeros_begin_at_a_cache_line(dtype: Any, count: int) -> None:

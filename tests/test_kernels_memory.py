@@ -375,7 +375,7 @@ def run_api(placement: str) -> None:
     def guard_everything() -> None:
         for module in (arrays, augmentation, by_hand, engine, fitting, losses, model, schedules, trainer):
             module.np = guarded_numpy  # type: ignore[attr-defined]
-        layout.aligned_zeros = guard.zeros
+        layout.aligned_zeros, layout.aligned_empty = guard.zeros, guard.empty
         engine.kernel_table = guarded_table
 
     rng = np.random.default_rng(0)

@@ -12,9 +12,9 @@ from naive import Array
 from numba import njit, types
 
 from fastmlp import MLP, Trainer, engine
-from fastmlp.arrays import address_of
 from fastmlp.kernels import layout, read_ahead
 from fastmlp.kernels.batches import FLOAT32, FLOAT64, UINT8
+from fastmlp.kernels.layout import address_of
 from fastmlp.kernels.simd import CACHE_LINE, pointer
 from fastmlp.threads import limited_to
 
