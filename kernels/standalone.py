@@ -354,14 +354,20 @@ def update(
     slots = updates.STATE_SLOTS[_check_integer("optimizer", optimizer, range(updates.SGD, updates.NADAM + 1))]
     if len(state) != slots:
         raise ValueError(f"state must hold {slots} arrays for this optimizer, got {len(state)}")
-    others = {"g": g} | {f"state[{i}]": array for i, array in enumerate(state)}
-    others = {name: _check(name, array, w.shape, w.dtype) for name, array in others.items()}
-    new_w, new_g, *new_state = map(_whole_registers, (w, *others.values()))
+    g = _check("g", g, w.shape, w.dtype)
+    state = [_check(f"state[{i}]", array, w.shape, w.dtype) for i, array in enumerate(state)]
+    # One block, which the C library keeps when it is free; of several it gives the pages back, and getting them anew
+    # takes longer than all the rest.
+    count = layout.round_up(len(w), lanes_of(w.itemsize))
+    block = layout.aligned_empty((2 + slots) * count, w.dtype).reshape(2 + slots, count)
+    for row, array in zip(block, (w, g, *state), strict=True):
+        row[: len(w)] = array
+    block[:, len(w) :] = 0.0
+    new_w, new_g, *new_state = block
     settings, coefficients = [0.0] * updates.SETTINGS, [0.0] * updates.COEFFICIENTS
     settings[updates.L2], settings[updates.EPSILON] = l2, epsilon
     settings[updates.DECAY_1], settings[updates.DECAY_2] = decay_1, decay_2
     updates.step_coefficients.py_func(optimizer, settings, learning_rate, step, 1.0, coefficients)
     slot_1, slot_2 = [*new_state, new_w, new_g][:2]
-    updates.update(kernel_table(w.dtype), optimizer, np.array(coefficients), 1, len(new_w), new_w, new_g, slot_1,
-                   slot_2)
+    updates.update(kernel_table(w.dtype), optimizer, np.array(coefficients), 1, count, new_w, new_g, slot_1, slot_2)
     return new_w[: len(w)], [slot[: len(w)] for slot in new_state]
