@@ -195,6 +195,7 @@ def backward(kernels, layer, below, parameters, deltas, deltas_below, outputs_be
 
 @inlined
 def _column_tile(kernels, height, vectors, repeat, rows, a, a_width, b, c, accumulate, ahead):
+    """Call `column_tile`, with as many lines of the list `ahead` as it has rounds."""
     address, lines = take_lines(ahead, repeat * (rows // STEPS_AT_ONCE))
     column_tile(kernels, height, vectors, repeat, rows, a, a_width, b, c, accumulate, address, lines)
 
@@ -288,16 +289,13 @@ def gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameter
     inputs, padded = layer[INPUTS], layer[PADDED]
     padded_inputs = padded_columns(inputs, a)
     width = panel_width(a)
-    input_panels = panels_for(inputs, a)
     in_place = optimizer == WRITE_GRADIENT or accumulate
     alike = optimizer != WRITE_GRADIENT and biases_decay(coefficients)
-    unit_panels = panels_for(padded, a)
     by_inputs = _goes_by_inputs(inputs, padded, rows, a)
-    if by_inputs:
-        input_panel, unit_panel = _panel_of(first, unit_panels)
-    else:
-        unit_panel, input_panel = _panel_of(first, input_panels)
+    panels_inside = panels_for(padded if by_inputs else inputs, a)
+    outer, inner = _panel_of(first, panels_inside)
     for _ in range(first, last):
+        input_panel, unit_panel = (outer, inner) if by_inputs else (inner, outer)
         column, row = unit_panel * width, input_panel * width
         columns, height = min(width, padded - column), min(width, inputs - row)
         a_panel, a_width = shift(a, row * rows), min(width, padded_inputs - row)
@@ -327,11 +325,6 @@ def gradient(kernels, layer, a, deltas, rows, optimizer, coefficients, parameter
             if optimizer != WRITE_GRADIENT:
                 update_from(kernels, optimizer, coefficients, 0, lanes(a) if layer[SHARED] else columns, parameters,
                             target, state, count, place)
-        if by_inputs:
-            unit_panel += 1
-            if unit_panel == unit_panels:
-                input_panel, unit_panel = input_panel + 1, 0
-        else:
-            input_panel += 1
-            if input_panel == input_panels:
-                unit_panel, input_panel = unit_panel + 1, 0
+        inner += 1
+        if inner == panels_inside:
+            outer, inner = outer + 1, 0

@@ -108,7 +108,8 @@ def address_in(compiled: Any) -> int:
     return int(compiled._library.get_pointer_to_function(compiled._wrapper_name.removeprefix("cfunc.")))
 
 
-# Numba's functions have two parameters more, where the result and the exception go; kernels have neither.
+# Numba's functions have two parameters more, where the result and the exception go; kernels have neither, so that all
+# threads may share one place.
 NOWHERE = ctypes.byref(ctypes.c_void_p())
 
 

@@ -15,6 +15,8 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.validation import validate_data
 
+from .rows import is_sparse
+
 Array = NDArray[Any]
 
 DTYPES = (np.float64, np.float32, np.uint8)  # what the kernels read where it lies; other numbers become float64
@@ -27,7 +29,7 @@ class FoundNotFinite(ValueError):
 def check_X(estimator: Any, X: Any) -> Any:
     """Return the inputs of a prediction as an array, not searched for NaN, or a CSR matrix, which is."""
     X = validate_data(estimator, X, accept_sparse="csr", dtype=DTYPES, reset=False, ensure_all_finite=False)
-    if not isinstance(X, np.ndarray):
+    if is_sparse(X):
         require_finite(estimator, X)
     return X
 
